@@ -1,0 +1,1 @@
+"""Everything that people and GitHub touch: the command line today."""

@@ -1,0 +1,1 @@
+"""The run loop: takes a run from where the store says it stands to its next stop."""

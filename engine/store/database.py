@@ -1,0 +1,154 @@
+"""The way to Postgres: pools, transactions, and the proofs that a run's row is locked or leased.
+
+All commits of the engine happen here. A `LockedRun` proves that the transaction holds the run's row; a `FencedRun`
+proves besides that the lease is still the caller's. Functions that write take one of them as an argument, so a write
+without the lock does not type-check.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import RowMapping, select
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.sql import Executable
+
+from engine import failpoints
+from engine.domain.errors import DevflowError, Fenced
+from engine.store.tables import runs
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to advance one run, until another worker's epoch is higher."""
+
+    repository_id: int
+    run_id: UUID
+    worker_id: UUID
+    epoch: int
+
+
+class Transaction:
+    """An open transaction; everything written through it commits together or not at all."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.connection = connection
+
+    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        """Execute one statement inside the transaction."""
+        return await self.connection.execute(statement, parameters)
+
+    async def one(self, statement: Executable) -> RowMapping:
+        """Return the one row that the statement yields; anything else raises."""
+        return (await self.execute(statement)).mappings().one()
+
+    async def maybe(self, statement: Executable) -> RowMapping | None:
+        """Return the row that the statement yields, or None; two rows raise."""
+        return (await self.execute(statement)).mappings().one_or_none()
+
+    async def all(self, statement: Executable) -> list[RowMapping]:
+        """Return all rows that the statement yields."""
+        return list((await self.execute(statement)).mappings())
+
+
+class LockedRun(Transaction):
+    """A transaction that holds the lock on one run's row, and the row as it was when it was locked."""
+
+    def __init__(self, connection: AsyncConnection, row: RowMapping) -> None:
+        super().__init__(connection)
+        self.row = row
+        self.repository_id: int = row["repository_id"]
+        self.run_id: UUID = row["run_id"]
+
+
+class FencedRun(LockedRun):
+    """A locked run whose lease is the caller's until the transaction ends."""
+
+    def __init__(self, connection: AsyncConnection, row: RowMapping, lease: Lease) -> None:
+        super().__init__(connection, row)
+        self.lease = lease
+
+
+class Database:
+    """One Postgres database, by its asyncpg URL (`postgresql+asyncpg://...`)."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self.url = url
+        self._engine = create_async_engine(url, pool_size=pool_size, max_overflow=10, pool_pre_ping=True)
+
+    async def close(self) -> None:
+        """Close every pooled connection."""
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Open a transaction and commit it at the end of the block; an exception rolls it back."""
+        async with self._connect() as connection:
+            yield Transaction(connection)
+
+    @asynccontextmanager
+    async def locked(self, run_id: UUID) -> AsyncIterator[LockedRun]:
+        """Open a transaction that holds the lock on the run's row; raises `run_not_found`."""
+        async with self._connect() as connection:
+            yield LockedRun(connection, await _lock(connection, run_id))
+
+    @asynccontextmanager
+    async def fenced(self, lease: Lease) -> AsyncIterator[FencedRun]:
+        """Open a transaction that holds the run's row and the lease; raises `Fenced` where the lease was lost."""
+        async with self._connect() as connection:
+            row = await _lock(connection, lease.run_id)
+            if row["epoch"] != lease.epoch or row["lease_worker"] != lease.worker_id:
+                raise Fenced(f"run {lease.run_id} is at epoch {row['epoch']}, this worker had {lease.epoch}")
+            yield FencedRun(connection, row, lease)
+
+    @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[AsyncConnection]:
+        with translated_errors():
+            connection = await self._engine.connect()
+        try:
+            async with connection:
+                transaction = await connection.begin()
+                try:
+                    yield connection
+                except DBAPIError as error:
+                    await transaction.rollback()
+                    with translated_errors():
+                        raise
+                except BaseException:
+                    await transaction.rollback()
+                    raise
+                with translated_errors(), failpoints.around(failpoints.Effect.SQL_COMMIT):
+                    await transaction.commit()
+        except asyncpg.InterfaceError as error:  # the connection broke while it was given back
+            raise _unavailable(error) from error
+
+
+class translated_errors:  # noqa: N801 - used as a context manager
+    """Turn a lost or refused connection into `database_unavailable`; every other database error passes as it is."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        lost = isinstance(error, OSError | asyncpg.CannotConnectNowError | asyncpg.PostgresConnectionError) or (
+            isinstance(error, DBAPIError)
+            and (error.connection_invalidated or isinstance(error, OperationalError | InterfaceError))
+        )
+        if lost and error is not None:
+            raise _unavailable(error) from error
+
+
+def _unavailable(error: BaseException) -> DevflowError:
+    return DevflowError("database_unavailable", f"the database does not answer: {str(error).splitlines()[0][:200]}")
+
+
+async def _lock(connection: AsyncConnection, run_id: UUID) -> RowMapping:
+    row = (await connection.execute(select(runs).where(runs.c.run_id == run_id).with_for_update())).mappings().first()
+    if row is None:
+        raise DevflowError("run_not_found", f"there is no run {run_id}")
+    return row

@@ -1,0 +1,1 @@
+"""Git and the sandbox: mirrors, worktrees, publishing and confined commands."""
