@@ -6,21 +6,26 @@ without the lock does not type-check.
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import RowMapping, select
+from sqlalchemy import RowMapping, select, text
 from sqlalchemy.engine import CursorResult
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.sql import Executable
 
 from engine import failpoints
 from engine.domain.errors import DevflowError, Fenced
+from engine.store.address import asyncpg_url
 from engine.store.tables import runs
+
+_STILL_SOUND = text("SELECT 1")
+_DISK_FULL = "53100"
+_LOST_CONNECTION = ("08", "57P", "53300")  # broken, shut down by an operator or a crash, too many connections
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,11 @@ class FencedRun(LockedRun):
 
 
 class Database:
-    """One Postgres database, by its asyncpg URL (`postgresql+asyncpg://...`)."""
+    """One Postgres database, by its URL (`postgresql://...`)."""
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
-        self.url = url
-        self._engine = create_async_engine(url, pool_size=pool_size, max_overflow=10, pool_pre_ping=True)
+        self.url = asyncpg_url(url)
+        self._engine = create_async_engine(self.url, pool_size=pool_size, max_overflow=10, pool_pre_ping=True)
 
     async def close(self) -> None:
         """Close every pooled connection."""
@@ -108,43 +113,54 @@ class Database:
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[AsyncConnection]:
-        with translated_errors():
-            connection = await self._engine.connect()
-        try:
-            async with connection:
+        async with AsyncExitStack() as stack:
+            with translated_errors(connecting=True):
+                connection = await stack.enter_async_context(self._engine.connect())
                 transaction = await connection.begin()
-                try:
-                    yield connection
-                except DBAPIError as error:
+            try:
+                yield connection
+                # A block that swallowed a database error would commit nothing, and Postgres would not say so.
+                await connection.execute(_STILL_SOUND)
+            except BaseException as error:
+                with suppress(DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     await transaction.rollback()
-                    with translated_errors():
+                with translated_errors():
+                    if isinstance(error, DBAPIError):
                         raise
-                except BaseException:
-                    await transaction.rollback()
-                    raise
-                with translated_errors(), failpoints.around(failpoints.Effect.SQL_COMMIT):
-                    await transaction.commit()
-        except asyncpg.InterfaceError as error:  # the connection broke while it was given back
-            raise _unavailable(error) from error
+                raise
+            with translated_errors(), failpoints.around(failpoints.Effect.SQL_COMMIT):
+                await transaction.commit()
 
 
 class translated_errors:  # noqa: N801 - used as a context manager
-    """Turn a lost or refused connection into `database_unavailable`; every other database error passes as it is."""
+    """Turn a lost or refused connection into `database_unavailable`, and a full disk into `storage_full`.
+
+    Every other database error passes as it is, but for a block that is `connecting`: there, nothing else can be meant.
+    Code that uses the driver's own connection inside a transaction wraps those calls in this.
+    """
+
+    def __init__(self, *, connecting: bool = False) -> None:
+        self._connecting = connecting
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        lost = isinstance(error, OSError | asyncpg.CannotConnectNowError | asyncpg.PostgresConnectionError) or (
-            isinstance(error, DBAPIError)
-            and (error.connection_invalidated or isinstance(error, OperationalError | InterfaceError))
+        if error is None or isinstance(error, DevflowError):
+            return
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        sqlstate = getattr(cause, "sqlstate", None) or ""
+        if sqlstate == _DISK_FULL:
+            raise DevflowError("storage_full", "the database's disk is full") from error
+        lost = (
+            isinstance(error, OSError | asyncpg.InterfaceError | InterfaceError)
+            or (isinstance(error, DBAPIError) and error.connection_invalidated)
+            or sqlstate.startswith(_LOST_CONNECTION)
         )
-        if lost and error is not None:
-            raise _unavailable(error) from error
-
-
-def _unavailable(error: BaseException) -> DevflowError:
-    return DevflowError("database_unavailable", f"the database does not answer: {str(error).splitlines()[0][:200]}")
+        refused = isinstance(error, SQLAlchemyError | asyncpg.PostgresError) and self._connecting
+        if lost or refused:
+            said = str(cause).splitlines() or [type(cause).__name__]
+            raise DevflowError("database_unavailable", f"the database does not answer: {said[0][:200]}") from error
 
 
 async def _lock(connection: AsyncConnection, run_id: UUID) -> RowMapping:

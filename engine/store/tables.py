@@ -49,7 +49,7 @@ def _one_of(column: str, values: type[StrEnum] | tuple[str, ...]) -> CheckConstr
 
 
 def _repository() -> Column[int]:
-    return Column("repository_id", BigInteger, nullable=False)
+    return Column("repository_id", BigInteger, nullable=False, autoincrement=False)
 
 
 def _run() -> Column[object]:
@@ -228,6 +228,7 @@ phases = Table(
     Column("round", Integer, nullable=False, server_default=text("1")),
     _count("revisions"),
     Column("feedback", Text),
+    Column("fault", JSONB),
     Column("artifact_digest", Text),
     Column("commit_sha", Text),
     Column("tree_sha", Text),

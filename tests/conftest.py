@@ -1,0 +1,95 @@
+"""Fixtures that tests of all kinds share: one Postgres server a test session, one fresh database a test."""
+
+import asyncio
+import fcntl
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from engine.store import embedded
+from engine.store.address import connect_arguments
+from engine.store.cluster import ROLE, Cluster, choose_home, find_programs, server_account
+from engine.store.database import Database
+from engine.store.migrate import upgrade
+
+_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+_TEMPLATE = "migrated"
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """The session's server; `url` gives the address of one of its databases."""
+
+    cluster: Cluster
+
+    def url(self, database: str) -> str:
+        """Return the asyncpg URL of a database."""
+        return embedded.database_url(self.cluster, database)
+
+    async def execute(self, sql: str) -> None:
+        """Run one statement outside any transaction."""
+        connection = await asyncpg.connect(**connect_arguments(self.url("devflow")))
+        try:
+            await connection.execute(sql)
+        finally:
+            await connection.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(testrun_uid: str) -> Iterator[PostgresServer]:
+    """A Postgres server that all xdist workers of this session share; the last one stops and removes it."""
+    # Not in pytest's own folder, which is closed to the user that Postgres runs as where the tests run as root.
+    folder = Path(tempfile.gettempdir()) / f"devflow-tests-{testrun_uid}"
+    folder.mkdir(mode=0o711, exist_ok=True)
+    account = server_account()
+    cluster = Cluster(choose_home(folder, account), find_programs(account), account, _SETTINGS)
+    server = PostgresServer(cluster)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        new = not cluster.data.exists()
+        if new:
+            cluster.create()
+            cluster.single_user([f"ALTER ROLE {ROLE} CREATEDB"])
+        use = asyncio.run(embedded.open_embedded(folder, settings=_SETTINGS))
+        try:
+            if new:
+                asyncio.run(server.execute(f"CREATE DATABASE {_TEMPLATE}"))
+                asyncio.run(upgrade(server.url(_TEMPLATE)))
+        except BaseException:
+            asyncio.run(use.stop())
+            raise
+    yield server
+    if asyncio.run(use.stop()):
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def empty_database_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """The URL of a database of this test alone, without any table."""
+    name = f"test_{uuid4().hex}"
+    await postgres_server.execute(f"CREATE DATABASE {name}")
+    yield postgres_server.url(name)
+    await postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """The URL of a database of this test alone, with the current schema."""
+    name = f"test_{uuid4().hex}"
+    await postgres_server.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    yield postgres_server.url(name)
+    await postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A `Database` on a fresh schema, closed after the test."""
+    opened = Database(database_url)
+    yield opened
+    await opened.close()
