@@ -62,10 +62,10 @@ def postgres_server(testrun_uid: str) -> Iterator[PostgresServer]:
                 asyncio.run(server.execute(f"CREATE DATABASE {_TEMPLATE}"))
                 asyncio.run(upgrade(server.url(_TEMPLATE)))
         except BaseException:
-            asyncio.run(use.stop())
+            asyncio.run(use.close())
             raise
     yield server
-    if asyncio.run(use.stop()):
+    if asyncio.run(use.close()):
         shutil.rmtree(folder)
 
 

@@ -32,7 +32,7 @@ def asyncpg_url(text: str) -> str:
 def connect_arguments(url: str) -> dict[str, Any]:
     """Return the arguments with which `asyncpg.connect` reaches the database of an asyncpg URL."""
     parsed: URL = make_url(url)
-    arguments: dict[str, Any] = dialect().create_connect_args(parsed)[1]
+    arguments: dict[str, Any] = dialect().create_connect_args(parsed)[1]  # type: ignore[no-untyped-call]
     return arguments
 
 

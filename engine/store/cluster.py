@@ -72,9 +72,6 @@ class Account:
 
 def run_as(account: Account, command: list[str], stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run a program to its end as `account`, with a minimal environment; returns its output, errors merged in."""
-    identity: dict[str, int | list[int]] = (
-        {} if account.current else {"user": account.uid, "group": account.gid, "extra_groups": []}
-    )
     # The server inherits the output of `pg_ctl start` and outlives it, so a pipe would never see its end.
     with open(os.memfd_create("output"), "r+b") as output:  # noqa: PTH123
         try:
@@ -86,7 +83,9 @@ def run_as(account: Account, command: list[str], stdin: str = "") -> subprocess.
                 env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
                 cwd="/",
                 check=False,
-                **identity,  # type: ignore[arg-type]  # mypy cannot match the keys to the overloads
+                user=None if account.current else account.uid,
+                group=None if account.current else account.gid,
+                extra_groups=None if account.current else [],
             )
         except PermissionError as error:
             return subprocess.CompletedProcess(command, 126, str(error))

@@ -54,19 +54,24 @@ class EmbeddedPostgres:
         """The folder with everything of this server: data, socket and password file; no sandbox may show it."""
         return self._cluster.home
 
-    async def stop(self) -> bool:
+    async def close(self) -> bool:
         """Stop using the server; returns whether that stopped it, because nobody else uses it. Twice is harmless."""
         if self._use.closed:
             return False
         async with _exclusive(self._cluster.home / "start.lock"):
-            last = _try_lock(self._use, fcntl.LOCK_EX)
             try:
-                if last and not self._keep_running:
-                    await asyncio.to_thread(self._cluster.stop)
-                    return True
-                return False
+                if self._keep_running or not _try_lock(self._use, fcntl.LOCK_EX):
+                    return False
+                await asyncio.to_thread(self._cluster.stop)
+                return True
             finally:
                 self._use.close()
+
+    async def stop(self) -> None:
+        """Stop the server in order, whoever uses it; its data stays."""
+        async with _exclusive(self._cluster.home / "start.lock"):
+            await asyncio.to_thread(self._cluster.stop)
+            self._use.close()
 
 
 async def open_embedded(
@@ -125,7 +130,7 @@ async def _start(cluster: Cluster) -> None:
 async def _refusal(cluster: Cluster) -> Exception | None:
     try:
         connection = await asyncpg.connect(
-            host=str(cluster.socket_folder), user=ROLE, database=DATABASE, passfile=cluster.pgpass, timeout=10
+            host=str(cluster.socket_folder), user=ROLE, database=DATABASE, passfile=str(cluster.pgpass), timeout=10
         )
     except (OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError, TimeoutError) as error:
         return error

@@ -4,6 +4,7 @@ The revisions are in `migrations/`, as plain SQL. Any number of processes may do
 """
 
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -64,3 +65,11 @@ def _run(connection: Connection) -> None:
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def run_script(connection: Connection, script: Path) -> None:
+    """Run a file of SQL statements in the open transaction; for the revisions."""
+    sql = script.read_text(encoding="utf-8")
+    driver: Any = connection.connection.dbapi_connection
+    # The driver's own call, because SQLAlchemy prepares what it sends, and that takes one statement at a time.
+    driver.run_async(lambda raw: raw.execute(sql))

@@ -42,6 +42,11 @@ metadata = MetaData(
 
 GENESIS_HASH = "0" * 64
 
+RUNNABLE = (  # a run that needs a worker; `leases.needs_worker` says the same of a row in hand
+    "state IN ('created', 'executing') OR requested_action IS NOT NULL"
+    " OR (state IN ('completed', 'failed', 'aborted') AND final_report_path IS NULL)"
+)
+
 
 def _one_of(column: str, values: type[StrEnum] | tuple[str, ...]) -> CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
@@ -182,7 +187,7 @@ runs = Table(
         unique=True,
         postgresql_where=text("started_at IS NOT NULL AND state NOT IN ('completed', 'failed', 'aborted')"),
     ),
-    Index("runs_runnable", "state", postgresql_where=text("state IN ('created', 'executing')")),
+    Index("runs_runnable", "run_id", postgresql_where=text(RUNNABLE)),
 )
 
 run_inputs = Table(

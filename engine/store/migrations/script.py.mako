@@ -4,6 +4,8 @@ from pathlib import Path
 
 from alembic import op
 
+from engine.store.migrate import run_script
+
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = None
@@ -12,5 +14,4 @@ depends_on = None
 
 def upgrade() -> None:
     """Run the SQL beside this file."""
-    sql = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    op.get_bind().connection.dbapi_connection.run_async(lambda connection: connection.execute(sql))
+    run_script(op.get_bind(), Path(__file__).with_suffix(".sql"))

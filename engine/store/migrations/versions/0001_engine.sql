@@ -94,8 +94,10 @@ CREATE TABLE runs (
 );
 CREATE UNIQUE INDEX runs_one_live_run_an_issue ON runs (repository_id, issue_number)
     WHERE started_at IS NOT NULL AND state NOT IN ('completed', 'failed', 'aborted');
-CREATE INDEX runs_runnable ON runs (state)
-    WHERE state IN ('created', 'executing');
+CREATE INDEX runs_runnable ON runs (run_id)
+    WHERE state IN ('created', 'executing')
+        OR requested_action IS NOT NULL
+        OR (state IN ('completed', 'failed', 'aborted') AND final_report_path IS NULL);
 
 CREATE TABLE run_inputs (
     repository_id bigint NOT NULL,

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from alembic import op
 
+from engine.store.migrate import run_script
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -12,7 +14,6 @@ depends_on = None
 
 def upgrade() -> None:
     """Run the SQL beside this file."""
-    for name in ("0001_engine.sql", "0001_pgqueuer.sql"):
-        sql = Path(__file__).with_name(name).read_text(encoding="utf-8")
-        # The driver's own call, because SQLAlchemy prepares statements, and only one can be prepared at a time.
-        op.get_bind().connection.dbapi_connection.run_async(lambda connection, sql=sql: connection.execute(sql))
+    folder = Path(__file__).parent
+    run_script(op.get_bind(), folder / "0001_engine.sql")
+    run_script(op.get_bind(), folder / "0001_pgqueuer.sql")

@@ -1,0 +1,136 @@
+"""Leases: which worker may advance a run now, and the epoch that fences off whoever held it before.
+
+Taking and handing back lock the run's row. A hand-back looks for undone work under that lock and a decision is written
+under it, so one of the two always sees the other and no wake-up is lost. A worker whose heartbeat is too old, by the
+database's clock, loses its leases; one that comes back finds its writes refused by the epoch.
+"""
+
+from collections.abc import Awaitable, Callable, Collection
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, select, text, update
+
+from engine.domain.errors import DevflowError
+from engine.domain.states import RunState
+from engine.store.database import Database, FencedRun, Lease, LockedRun, Transaction
+from engine.store.tables import RUNNABLE, runs, workers
+from engine.store.workers import is_gone
+
+HasWork = Callable[[FencedRun], Awaitable[bool]]
+
+
+def needs_worker(run: RowMapping) -> bool:
+    """Whether a run's row says that there is something to do: work, a request to stop, or a report to write."""
+    state = RunState(run["state"])
+    if state.terminal:
+        return run["final_report_path"] is None or run["requested_action"] is not None
+    return state in (RunState.CREATED, RunState.EXECUTING) or run["requested_action"] is not None
+
+
+async def undone(tx: FencedRun) -> bool:
+    """Whether the leased run still needs a worker; the usual answer to `hand_back`."""
+    return needs_worker(tx.row)
+
+
+async def nothing(tx: FencedRun) -> bool:
+    """Say that there is no work, whatever the row says: for a worker that gives up or ends."""
+    del tx
+    return False
+
+
+async def take(
+    database: Database, run_id: UUID, worker_id: UUID, dead_after_seconds: float, queue: str | None = None
+) -> Lease:
+    """Take the run's lease, with a new epoch; `queue` becomes the one on which decisions ring.
+
+    Raises `run_not_found`, and `worker_already_running` where another worker lives and holds it. The caller's own lease
+    is renewed: a worker does not drive a run twice at once.
+    """
+    async with database.locked(run_id) as tx:
+        if tx.row["lease_worker"] != worker_id:
+            holder = await live_holder(tx, dead_after_seconds)
+            if holder is not None:
+                raise DevflowError("worker_already_running", f"run {run_id} is being worked on by {holder}")
+        values: dict[str, Any] = {"lease_worker": worker_id, "epoch": runs.c.epoch + 1}
+        if queue is not None:
+            values["queue"] = queue
+        row = await tx.one(_update(tx).values(values).returning(runs.c.epoch))
+        return Lease(tx.repository_id, run_id, worker_id, row["epoch"])
+
+
+async def hand_back(database: Database, lease: Lease, has_work: HasWork = undone) -> bool:
+    """Give the lease up unless `has_work` finds something undone under the row lock; returns whether it was given up.
+
+    Raises `Fenced` where it was lost already.
+    """
+    async with database.fenced(lease) as tx:
+        if await has_work(tx):
+            return False
+        await tx.execute(_update(tx).values(lease_worker=None))
+        return True
+
+
+async def live_holder(tx: LockedRun, dead_after_seconds: float) -> str | None:
+    """Return who holds the locked run's lease, as words for people, or None where nobody does who lives."""
+    if tx.row["lease_worker"] is None:
+        return None
+    holder = await tx.maybe(
+        select(
+            workers,
+            _alive(dead_after_seconds).label("alive"),
+            func.extract("epoch", func.clock_timestamp() - workers.c.heartbeat_at).label("age"),
+        ).where(workers.c.worker_id == tx.row["lease_worker"])
+    )
+    if holder is None or not holder["alive"] or is_gone(holder):
+        return None
+    return f"process {holder['pid']} on {holder['host']}, last heard of {max(0, int(holder['age']))} s ago"
+
+
+async def lease_is_live(tx: LockedRun, dead_after_seconds: float) -> bool:
+    """Whether a worker that lives holds the locked run's lease."""
+    return await live_holder(tx, dead_after_seconds) is not None
+
+
+async def runnable(
+    tx: Transaction,
+    dead_after_seconds: float,
+    *,
+    only_run: UUID | None = None,
+    shared_queue: str | None = None,
+    idle_worker: UUID | None = None,
+    driven: Collection[UUID] = (),
+    limit: int = 100,
+) -> list[UUID]:
+    """Return the runs that need a worker and have none that lives, oldest first.
+
+    With `shared_queue`, a run of another queue counts only when nobody has touched it for `dead_after_seconds`: the
+    process that it belongs to comes first. `idle_worker` names a worker that drives the runs `driven` and no others,
+    whatever its leases say.
+    """
+    statement: Select[Any] = (
+        select(runs.c.run_id, workers, _alive(dead_after_seconds).label("alive"))
+        .select_from(runs.outerjoin(workers, workers.c.worker_id == runs.c.lease_worker))
+        .where(text(f"({RUNNABLE})"))
+        .order_by(runs.c.created_at, runs.c.run_id)
+    )
+    if only_run is not None:
+        statement = statement.where(runs.c.run_id == only_run)
+    if driven:
+        statement = statement.where(runs.c.run_id.not_in(list(driven)))
+    if shared_queue is not None:
+        untouched = runs.c.updated_at < func.clock_timestamp() - timedelta(seconds=dead_after_seconds)
+        statement = statement.where((runs.c.queue == shared_queue) | untouched)
+    rows = await tx.all(statement)
+    free = (row for row in rows if not row["alive"] or row["worker_id"] == idle_worker or is_gone(row))
+    return [row["run_id"] for row, _ in zip(free, range(limit), strict=False)]
+
+
+def _alive(dead_after_seconds: float) -> ColumnElement[bool]:
+    limit = func.clock_timestamp() - timedelta(seconds=dead_after_seconds)
+    return and_(workers.c.stopped_at.is_(None), workers.c.heartbeat_at > limit)
+
+
+def _update(tx: LockedRun) -> Any:
+    return update(runs).where(runs.c.repository_id == tx.repository_id, runs.c.run_id == tx.run_id)
