@@ -70,6 +70,18 @@ def postgres_server(testrun_uid: str) -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A data folder of this test alone, for an embedded server of its own, which is stopped at the end."""
+    # As root, pytest's own folders are closed to the user that Postgres runs as, and the data would go elsewhere.
+    folder = Path(tempfile.mkdtemp(prefix="devflow-test-"))
+    folder.chmod(0o711)
+    yield folder
+    account = server_account()
+    Cluster(folder / "postgres", find_programs(account), account).stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
 async def empty_database_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
     """The URL of a database of this test alone, without any table."""
     name = f"test_{uuid4().hex}"

@@ -71,7 +71,7 @@ async def ring_unless_queued(tx: Transaction, queue: str, run_id: UUID) -> None:
     """Ring for a run unless a doorbell for it is waiting in that queue already."""
     payload = str(run_id).encode()
     waiting = text(
-        "SELECT FROM pgqueuer WHERE entrypoint = :queue AND payload = :payload AND status = 'queued' LIMIT 1"
+        "SELECT 1 FROM pgqueuer WHERE entrypoint = :queue AND payload = :payload AND status = 'queued' LIMIT 1"
     )
     if (await tx.execute(waiting.bindparams(queue=queue, payload=payload))).first() is None:
         await ring(tx, queue, payload)
