@@ -7,10 +7,10 @@ run takes what it needs and stores it with the run, so nothing here is read agai
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
-from pathlib import Path
+from functools import cache, lru_cache
 from typing import Any, NoReturn
 
+from engine.builtin import builtin_names, read_builtin
 from engine.domain.artifact import schema_errors
 from engine.domain.config import CONFIG_PATH, RepositoryConfig
 from engine.domain.errors import DevflowError
@@ -23,7 +23,9 @@ from engine.domain.yaml_lines import MAX_BYTES, Document, FilesInvalid, Location
 WORKFLOW_PATH = re.compile(r"^\.devflow/workflows/([^/]+)\.yaml$")
 PERSONA_PATH = re.compile(r"^\.devflow/personas/([^/]+)\.yaml$")
 SCHEMA_PATH = re.compile(r"^\.devflow/schemas/([^/]+/[^/]+)\.json$")
-_BUILTIN = Path(__file__).parent / "builtin"
+# Everything of a repository that `Catalog` reads lies below these.
+REPOSITORY_PREFIXES = (".devflow/workflows/", ".devflow/personas/", ".devflow/schemas/", CONFIG_PATH)
+_PRICES = "prices.yaml"
 
 Json = dict[str, Any]
 
@@ -36,11 +38,7 @@ def is_catalog_path(path: str) -> bool:
 @cache
 def builtin_files() -> Mapping[str, bytes]:
     """Return the built-in files under the paths that would override them."""
-    return {
-        f".devflow/{path.relative_to(_BUILTIN).as_posix()}": path.read_bytes()
-        for path in sorted(_BUILTIN.glob("*/**/*"))
-        if path.suffix in (".yaml", ".json")
-    }
+    return {f".devflow/{name}": read_builtin(name) for name in builtin_names() if "/" in name}
 
 
 class Catalog:
@@ -120,7 +118,7 @@ class Catalog:
 
         Raises `config_invalid` for a broken file: a broken table must never look like one without prices.
         """
-        table = PriceTable(parse_prices((_BUILTIN / "prices.yaml").read_bytes(), "built-in prices.yaml"))
+        table = PriceTable(parse_prices(read_builtin(_PRICES), f"built-in {_PRICES}"))
         if user_file is not None:
             table = table.merged(parse_prices(user_file, user_path))
         return table.merged(self.config().prices)
@@ -133,7 +131,7 @@ class Catalog:
         schemas = {}
         for path, data in [*builtin_files().items(), *self._own.items()]:
             if SCHEMA_PATH.match(path):
-                schema, _ = load_schema(path, data)
+                schema = load_schema(path, data)
                 schemas[str(schema["$id"])] = schema
         return schemas
 
@@ -163,10 +161,11 @@ def _check_name(path: str, form: re.Pattern[str], name: str, document: Document)
         raise FilesInvalid([document.problem(("name",), show(name), f"{match.group(1)}, as the file is called")])
 
 
-def load_schema(path: str, data: bytes) -> tuple[Json, Document]:
-    """Return the artifact schema in a file and where its parts stand; raises `FilesInvalid`.
+@lru_cache(maxsize=64)
+def load_schema(path: str, data: bytes) -> Json:
+    """Return the artifact schema in a file; raises `FilesInvalid`.
 
-    The `$id` is the schema's id (`dev/spec@1`); in the repository's folder it begins as the file is called.
+    The value is shared between callers, who leave it as it is. The `$id` is the schema's id (`dev/spec@1`); in the repository's folder it begins as the file is called.
     """
     if len(data) > MAX_BYTES:
         raise FilesInvalid([Problem(path, 1, "", f"{len(data)} bytes", f"at most {MAX_BYTES} bytes")])
@@ -176,19 +175,17 @@ def load_schema(path: str, data: bytes) -> tuple[Json, Document]:
         raise FilesInvalid([Problem(path, error.lineno, "", f"no JSON ({error.msg})", "one JSON Schema")]) from error
     except (ValueError, RecursionError) as error:
         raise FilesInvalid([Problem(path, 1, "", "no readable JSON", "one JSON Schema in UTF-8")]) from error
-    document = _lines_of(path, data, schema)
-    problems = []
-    for one in schema_errors(schema):
-        problems.append(document.problem(_location(one.path, schema), one.message, "a JSON Schema 2020-12"))
+    wrong = [(_location(one.path, schema), one.message, "a JSON Schema 2020-12") for one in schema_errors(schema)]
     schema_id = schema.get("$id") if isinstance(schema, dict) else None
     match = SCHEMA_PATH.match(path)
-    wanted = f"{match.group(1)}@VERSION" if match else "an id such as dev/spec@1"
     named = isinstance(schema_id, str) and re.match(SCHEMA_ID_PATTERN, schema_id)
     if not named or (match and str(schema_id).split("@")[0] != match.group(1)):
-        problems.append(document.problem(("$id",), show(schema_id), wanted))
-    if problems:
-        raise FilesInvalid(problems)
-    return schema, document
+        wrong.append((("$id",), show(schema_id), f"{match.group(1)}@VERSION" if match else "an id such as dev/spec@1"))
+    if wrong:
+        document = _lines_of(path, data, schema)
+        raise FilesInvalid([document.problem(*one) for one in wrong])
+    result: Json = schema
+    return result
 
 
 def _lines_of(path: str, data: bytes, value: Any) -> Document:
@@ -226,8 +223,11 @@ def schema_findings(workflow: Workflow, schema_of: Callable[[str], Json]) -> Ite
         name = phase.expected_artifact.schema_id
         if phase.checks and closed and "checks" not in properties:
             yield Finding(where, f"{name} has no room for checks", "a schema with a property checks, or no checks")
-        if not phase.checks and "checks" in schema.get("required", []):
-            yield Finding(where, f"{name} requires checks, which only the engine writes", "checks in this phase")
+        if "checks" in schema.get("required", []):
+            # The artifact is validated before the checks are run as well.
+            yield Finding(
+                where, f"{name} requires checks, which the engine adds later", "a schema where checks may be absent"
+            )
         verdicts = properties.get("verdict", {}).get("enum", [])
         if phase.on_changes_requested is not None and "changes_requested" not in verdicts:
             yield Finding(

@@ -5,6 +5,7 @@ It reads the files as the start of a run does, and goes on after the first mista
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from engine.catalog import (
@@ -19,13 +20,14 @@ from engine.catalog import (
     schema_findings,
 )
 from engine.domain.config import CONFIG_PATH, RepositoryConfig
+from engine.domain.errors import DevflowError
 from engine.domain.files import load_model, suggest
 from engine.domain.persona import Persona
 from engine.domain.pricing import parse_prices
 from engine.domain.workflow import ALL_CHECKS, Workflow
-from engine.domain.yaml_lines import Document, FilesInvalid, Location, Problem, parse_yaml
+from engine.domain.yaml_lines import MAX_BYTES, Document, FilesInvalid, Location, Problem, parse_yaml
 
-__all__ = ["Problem", "validate_files"]
+__all__ = ["Problem", "read_tree", "validate_files"]
 
 _PLACES = (
     ".devflow/workflows/NAME.yaml, .devflow/personas/NAME.yaml, .devflow/schemas/NAMESPACE/NAME.json, " + CONFIG_PATH
@@ -43,6 +45,29 @@ def validate_files(files: Mapping[str, bytes]) -> list[Problem]:
         review.read(path, data)
     review.compare()
     return sorted(review.problems, key=lambda problem: (problem.file, problem.line))
+
+
+def read_tree(path: Path) -> dict[str, bytes]:
+    """Return the Devflow files below a repository's folder by their path from its root, or the one file at `path`.
+
+    Raises `usage` where there is nothing at the path. Symbolic links are left out: a commit has them as links only.
+    """
+    path = path.absolute()
+    anchors = [index for index, part in enumerate(path.parts) if part in (".devflow", ".github")]
+    if path.is_file():
+        start = anchors[-1] if anchors else len(path.parts) - 1
+        return {"/".join(path.parts[start:]): _read(path)}
+    if not path.is_dir():
+        raise DevflowError("usage", f"there is no file or folder {path}", recovery_hint="name a repository's folder")
+    root = Path(*path.parts[: anchors[-1]]) if anchors else path
+    found = sorted((root / ".devflow").rglob("*")) + sorted((root / ".github").glob("devflow.y*ml"))
+    names = {one.relative_to(root).as_posix(): one for one in found if one.is_file() and not one.is_symlink()}
+    return {name: _read(one) for name, one in names.items() if not name.startswith(".devflow/runs/")}
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
 
 
 class _Review:
@@ -69,7 +94,7 @@ class _Review:
             case "schema":
                 schema = self._try(path, lambda: load_schema(path, data))
                 if schema:
-                    self.schemas[str(schema[0]["$id"])] = schema[0]
+                    self.schemas[str(schema["$id"])] = schema
             case "prices":
                 self._try(path, lambda: parse_prices(data, path))
             case "config":
@@ -135,7 +160,7 @@ class _Review:
         paths = [*builtin_files(), *self.broken]
         workflows = {*self.workflows, *(m.group(1) for path in paths if (m := WORKFLOW_PATH.match(path)))}
         personas = {*self.personas, *(m.group(1) for path in paths if (m := PERSONA_PATH.match(path)))}
-        builtin = [load_schema(path, data)[0] for path, data in builtin_files().items() if SCHEMA_PATH.match(path)]
+        builtin = [load_schema(path, data) for path, data in builtin_files().items() if SCHEMA_PATH.match(path)]
         return workflows, personas, {str(schema["$id"]): schema for schema in builtin} | self.schemas
 
     def _compare_workflow(self, workflow: Workflow, document: Document, schemas: Mapping[str, Json]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
-from engine.domain.yaml_lines import Document, FilesInvalid, Location, Problem, parse_yaml, show
+from engine.domain.yaml_lines import MAX_BYTES, Document, FilesInvalid, Location, Problem, parse_yaml, show
 
 ALLOWED = "x-allowed"
 _FINDINGS = "cross_check"
@@ -43,9 +43,9 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f' (did you mean "{close[0]}"?)' if close else ""
 
 
-def load_model(model: type[_Model], data: bytes, file: str) -> tuple[_Model, Document]:
+def load_model(model: type[_Model], data: bytes, file: str, *, max_bytes: int = MAX_BYTES) -> tuple[_Model, Document]:
     """Return the model in the file and the document it came from; raises `FilesInvalid` with every mistake."""
-    document = parse_yaml(data, file)
+    document = parse_yaml(data, file, max_bytes=max_bytes)
     if not isinstance(document.value, dict):
         raise FilesInvalid([document.problem((), show(document.value), "a mapping of keys to values")])
     try:

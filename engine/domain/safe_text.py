@@ -64,7 +64,7 @@ def neutralise(text: str) -> str:
 def _neutral_line(line: str) -> str:
     line = line.expandtabs(4).strip()
     line = re.sub(r"([\\`*_\[\]<>&|~!$#])", r"\\\1", line)
-    line = re.sub(r"^(\d{0,9})([-+=.)])", r"\1\\\2", line)
+    line = re.sub(r"^(\d{1,9}(?=[.)])|(?=[-+=]))", r"\1\\", line)
     return _inert(line)
 
 
