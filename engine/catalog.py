@@ -165,7 +165,8 @@ def _check_name(path: str, form: re.Pattern[str], name: str, document: Document)
 def load_schema(path: str, data: bytes) -> Json:
     """Return the artifact schema in a file; raises `FilesInvalid`.
 
-    The value is shared between callers, who leave it as it is. The `$id` is the schema's id (`dev/spec@1`); in the repository's folder it begins as the file is called.
+    The value is shared between callers, who leave it as it is. The `$id` is the schema's id (`dev/spec@1`); in the
+    repository's folder it begins as the file is called.
     """
     if len(data) > MAX_BYTES:
         raise FilesInvalid([Problem(path, 1, "", f"{len(data)} bytes", f"at most {MAX_BYTES} bytes")])
