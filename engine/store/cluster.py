@@ -35,6 +35,7 @@ _SYSTEM_USER = "pgserver"
 _SHARED_HOME = Path("/var/lib/devflow")
 _SOCKET_NAME = ".s.PGSQL.5432"
 _SOCKET_PATH_MAX = 107  # bytes of sockaddr_un.sun_path on Linux, without the closing NUL
+_UNSAFE_IN_SHELL = frozenset('\\"$`\n')
 _MAJOR = 18
 _START_SECONDS = 60
 _DETACH_SECONDS = 10
@@ -112,6 +113,8 @@ def server_account() -> Account:
 
 def choose_home(data_dir: Path, account: Account) -> Path:
     """Return the folder for the cluster of `data_dir`, made where missing; elsewhere if `account` cannot get there."""
+    if _UNSAFE_IN_SHELL.intersection(str(data_dir.resolve())):  # pg_ctl puts the path between a shell's double quotes
+        raise _failed(f"no database can live in {data_dir}", "", 'name a DEVFLOW_DATA_DIR without any of \\ " $ `')
     data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     home = data_dir.resolve() / "postgres"
     if not account.can_enter(data_dir):
@@ -241,7 +244,7 @@ class Cluster:
         # reboot, any other process answers with yes. The shared memory that it names tells whether orphans still write.
         lines = self._pid_file()
         table = Path("/proc/sysvipc/shm")
-        if not lines or not table.exists():
+        if not table.exists():
             return
         segment = lines[6].split()[-1] if len(lines) > 6 and lines[6].split() else None
         deadline = time.monotonic() + _DETACH_SECONDS
@@ -249,7 +252,8 @@ class Cluster:
             if time.monotonic() > deadline:
                 raise _failed("processes of a killed database server still run", "", f"end them: see {self.data}")
             time.sleep(0.02)
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        for path in (self.data / "postmaster.pid", self.socket_folder / f"{_SOCKET_NAME}.lock"):
+            path.unlink(missing_ok=True)
 
     def _configure(self) -> None:
         folder = str(self.socket_folder).replace("'", "''").replace('"', '""')
