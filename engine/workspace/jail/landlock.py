@@ -45,7 +45,7 @@ def run(order: "dict[str, Any]", private: str, report: int) -> "NoReturn":
         clean_env=True,
         env=order["env"],
         cwd=order["cwd"],
-        name="devflow",
+        name=f"devflow-{os.getpid()}",
     )
     argv = ["/bin/sh", "-c", START, "sh", f"{private}/.output", *order["argv"]]
     result = box.run_with_handlers(argv, metadata.handlers([*confinement["writable"], private]))
