@@ -67,39 +67,48 @@ class Action(StrEnum):
 
 _R, _P, _Q, _S = RunState, PhaseState, RequestState, SessionState
 
-TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
-    _R.CREATED: frozenset({_R.EXECUTING, _R.FAILED, _R.ABORTED}),
-    _R.EXECUTING: frozenset({_R.AWAITING_APPROVAL, _R.PAUSED, _R.COMPLETED, _R.FAILED, _R.ABORTED}),
-    _R.AWAITING_APPROVAL: frozenset({_R.EXECUTING, _R.PAUSED, _R.FAILED, _R.ABORTED}),
-    _R.PAUSED: frozenset({_R.EXECUTING, _R.AWAITING_APPROVAL, _R.FAILED, _R.ABORTED}),
-    _R.COMPLETED: frozenset(),
-    _R.FAILED: frozenset(),
-    _R.ABORTED: frozenset(),
-    _P.PENDING: frozenset({_P.RUNNING, _P.SKIPPED}),
-    _P.RUNNING: frozenset({_P.VALIDATING, _P.AWAITING_APPROVAL, _P.COMPLETED, _P.FAILED, _P.PENDING, _P.SKIPPED}),
-    _P.VALIDATING: frozenset({_P.RUNNING, _P.AWAITING_APPROVAL, _P.COMPLETED, _P.FAILED, _P.PENDING, _P.SKIPPED}),
-    _P.AWAITING_APPROVAL: frozenset({_P.COMPLETED, _P.PENDING, _P.FAILED, _P.SKIPPED}),
-    _P.COMPLETED: frozenset({_P.PENDING}),  # a later gate or review sends the work back
-    _P.FAILED: frozenset(),
-    _P.SKIPPED: frozenset(),
-    _Q.PENDING: frozenset({_Q.APPROVED, _Q.REJECTED, _Q.REVISED, _Q.ABORTED, _Q.SUPERSEDED, _Q.EXPIRED}),
-    _Q.APPROVED: frozenset(),
-    _Q.REJECTED: frozenset(),
-    _Q.REVISED: frozenset(),
-    _Q.ABORTED: frozenset(),
-    _Q.SUPERSEDED: frozenset(),
-    _Q.EXPIRED: frozenset(),
-    _S.CREATED: frozenset({_S.READY, _S.CLOSED, _S.FAILED_NEEDS_HUMAN}),
-    _S.READY: frozenset({_S.BUSY, _S.CLOSED, _S.FAILED_NEEDS_HUMAN}),
-    _S.BUSY: frozenset({_S.READY, _S.CLOSED, _S.FAILED_NEEDS_HUMAN}),
-    _S.CLOSED: frozenset(),
-    _S.FAILED_NEEDS_HUMAN: frozenset(),
+# By type first: members of two string enums with the same spelling are equal and would share a key.
+TRANSITIONS: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
+    RunState: {
+        _R.CREATED: frozenset({_R.EXECUTING, _R.FAILED, _R.ABORTED}),
+        _R.EXECUTING: frozenset({_R.AWAITING_APPROVAL, _R.PAUSED, _R.COMPLETED, _R.FAILED, _R.ABORTED}),
+        _R.AWAITING_APPROVAL: frozenset({_R.EXECUTING, _R.PAUSED, _R.FAILED, _R.ABORTED}),
+        _R.PAUSED: frozenset({_R.EXECUTING, _R.AWAITING_APPROVAL, _R.FAILED, _R.ABORTED}),
+        _R.COMPLETED: frozenset(),
+        _R.FAILED: frozenset(),
+        _R.ABORTED: frozenset(),
+    },
+    PhaseState: {
+        _P.PENDING: frozenset({_P.RUNNING, _P.SKIPPED}),
+        _P.RUNNING: frozenset({_P.VALIDATING, _P.AWAITING_APPROVAL, _P.COMPLETED, _P.FAILED, _P.PENDING, _P.SKIPPED}),
+        _P.VALIDATING: frozenset({_P.RUNNING, _P.AWAITING_APPROVAL, _P.COMPLETED, _P.FAILED, _P.PENDING, _P.SKIPPED}),
+        _P.AWAITING_APPROVAL: frozenset({_P.COMPLETED, _P.PENDING, _P.FAILED, _P.SKIPPED}),
+        _P.COMPLETED: frozenset({_P.PENDING}),  # a later gate or review sends the work back
+        _P.FAILED: frozenset(),
+        _P.SKIPPED: frozenset(),
+    },
+    RequestState: {
+        _Q.PENDING: frozenset({_Q.APPROVED, _Q.REJECTED, _Q.REVISED, _Q.ABORTED, _Q.SUPERSEDED, _Q.EXPIRED}),
+        _Q.APPROVED: frozenset(),
+        _Q.REJECTED: frozenset(),
+        _Q.REVISED: frozenset(),
+        _Q.ABORTED: frozenset(),
+        _Q.SUPERSEDED: frozenset(),
+        _Q.EXPIRED: frozenset(),
+    },
+    SessionState: {
+        _S.CREATED: frozenset({_S.READY, _S.CLOSED, _S.FAILED_NEEDS_HUMAN}),
+        _S.READY: frozenset({_S.BUSY, _S.CLOSED, _S.FAILED_NEEDS_HUMAN}),
+        _S.BUSY: frozenset({_S.READY, _S.CLOSED, _S.FAILED_NEEDS_HUMAN}),
+        _S.CLOSED: frozenset(),
+        _S.FAILED_NEEDS_HUMAN: frozenset(),
+    },
 }
 
 
 def check_transition(old: StrEnum, new: StrEnum) -> None:
     """Raise `illegal_transition` unless the table allows the step from `old` to `new`."""
-    if new not in TRANSITIONS[old]:
+    if new not in TRANSITIONS[type(old)][old]:
         raise DevflowError(
             "illegal_transition", f"a {type(old).__name__.removesuffix('State').lower()} cannot go from {old} to {new}"
         )

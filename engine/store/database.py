@@ -30,12 +30,16 @@ _LOST_CONNECTION = ("08", "57P", "53300")  # broken, shut down by an operator or
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to advance one run, until another worker's epoch is higher."""
+    """The right to advance one run, until another worker's epoch is higher.
+
+    `taken_over` says that the last holder never handed it back: it may have left something half done.
+    """
 
     repository_id: int
     run_id: UUID
     worker_id: UUID
     epoch: int
+    taken_over: bool = False
 
 
 class Transaction:

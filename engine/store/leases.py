@@ -6,7 +6,7 @@ database's clock, loses its leases; one that comes back finds its writes refused
 """
 
 from collections.abc import Awaitable, Callable, Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -57,7 +57,9 @@ async def take(
         if queue is not None:
             values["queue"] = queue
         row = await tx.one(_update(tx).values(values).returning(runs.c.epoch))
-        return Lease(tx.repository_id, run_id, worker_id, row["epoch"])
+        return Lease(
+            tx.repository_id, run_id, worker_id, row["epoch"], taken_over=tx.row["lease_worker"] is not None
+        )
 
 
 async def hand_back(database: Database, lease: Lease, has_work: HasWork = undone) -> bool:
@@ -91,6 +93,16 @@ async def live_holder(tx: LockedRun, dead_after_seconds: float) -> str | None:
 async def lease_is_live(tx: LockedRun, dead_after_seconds: float) -> bool:
     """Whether a worker that lives holds the locked run's lease."""
     return await live_holder(tx, dead_after_seconds) is not None
+
+
+async def last_heartbeat(tx: Transaction, run_id: UUID) -> datetime | None:
+    """Return when the worker that holds the run's lease was last heard of, or None where nobody holds it."""
+    row = await tx.maybe(
+        select(workers.c.heartbeat_at)
+        .select_from(runs.join(workers, workers.c.worker_id == runs.c.lease_worker))
+        .where(runs.c.run_id == run_id)
+    )
+    return row["heartbeat_at"] if row else None
 
 
 async def runnable(

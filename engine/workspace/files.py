@@ -82,6 +82,13 @@ def write_bytes(root: Path, path: str, data: bytes) -> None:
             raise
 
 
+def remove(root: Path, path: str) -> None:
+    """Delete a file or symbolic link itself; raises `UnsafePath` or `OSError`, such as `FileNotFoundError`."""
+    *folders, name = _writable(path)
+    with _folder(root, folders, path) as folder:
+        os.unlink(name, dir_fd=folder)
+
+
 def exists(root: Path, path: str) -> bool:
     """Whether there is an ordinary file at the path; raises `UnsafePath` only for a path that is none."""
     *folders, name = _named(path)

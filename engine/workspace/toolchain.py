@@ -120,6 +120,8 @@ class Toolchain:
             "TERM": "dumb",
             # the system's own git configuration may hold credentials, and is not readable in every sandbox
             "GIT_CONFIG_NOSYSTEM": "1",
+            # a check must not leave files that look like the agent's work
+            "PYTHONDONTWRITEBYTECODE": "1",
         }
 
 

@@ -1,0 +1,77 @@
+"""Settings as an operator gives them: environment variables, read once and handed to the engine as a value."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from engine.domain.errors import DevflowError
+from engine.settings import Settings
+
+
+class Environment(BaseSettings):
+    """What Devflow reads from the environment; names are `DEVFLOW_...` unless another tool owns them."""
+
+    model_config = SettingsConfigDict(env_prefix="DEVFLOW_", extra="ignore")
+
+    data_dir: Path | None = None
+    database_url: SecretStr | None = None
+    workspace_root: Path | None = None
+    model: str | None = None
+    budget_usd: Decimal | None = Field(default=None, gt=0)
+    price_file: Path | None = None
+    toolchain: str = ""
+    heartbeat_seconds: float = Field(default=5, gt=0)
+    worker_dead_after_seconds: float = Field(default=30, gt=0)
+    pause_grace_seconds: float = Field(default=5, ge=0)
+    shutdown_drain_seconds: float = Field(default=10, ge=0)
+    max_concurrent_runs: int = Field(default=4, ge=1)
+    retry_max_attempts: int = Field(default=5, ge=1)
+    retry_initial_delay: float = Field(default=0.5, ge=0)
+    openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
+    openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
+
+
+def read_settings() -> Settings:
+    """Return the engine's settings; raises `config_invalid` with the variable's name, never its value."""
+    try:
+        env = Environment()
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in error.errors())
+        raise DevflowError(
+            "config_invalid", f"environment: {wrong}", recovery_hint="mend the environment variable"
+        ) from None
+    data_dir = env.data_dir or Path(platformdirs.user_data_path("devflow"))
+    return Settings(
+        data_dir=data_dir.expanduser().absolute(),
+        database_url=_database_url(env.database_url),
+        workspace_root=env.workspace_root,
+        openai_api_key=env.openai_api_key.get_secret_value() if env.openai_api_key else None,
+        openai_base_url=env.openai_base_url or None,
+        model=env.model or None,
+        budget_usd=env.budget_usd,
+        price_file=env.price_file,
+        toolchain_paths=tuple(Path(part).expanduser() for part in env.toolchain.split(":") if part),
+        heartbeat_seconds=env.heartbeat_seconds,
+        worker_dead_after_seconds=env.worker_dead_after_seconds,
+        pause_grace_seconds=env.pause_grace_seconds,
+        shutdown_drain_seconds=env.shutdown_drain_seconds,
+        max_concurrent_runs=env.max_concurrent_runs,
+        retry_max_attempts=env.retry_max_attempts,
+        retry_initial_delay=env.retry_initial_delay,
+    )
+
+
+def _database_url(secret: SecretStr | None) -> str | None:
+    if secret is None or not secret.get_secret_value():
+        return None
+    scheme, separator, rest = secret.get_secret_value().partition("://")
+    if not separator or scheme not in ("postgres", "postgresql", "postgresql+asyncpg"):
+        raise DevflowError(
+            "config_invalid",
+            "DEVFLOW_DATABASE_URL is not of the form postgresql://user:password@host/database",
+            recovery_hint="mend DEVFLOW_DATABASE_URL, or unset it to use the embedded database",
+        )
+    return f"postgresql+asyncpg://{rest}"

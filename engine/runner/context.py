@@ -1,0 +1,52 @@
+"""What the steps of one advance share: the frozen plan, the lease, the places where the work happens."""
+
+from dataclasses import dataclass, field
+
+from engine.domain.pricing import PriceTable
+from engine.ports import Remote, Remotes
+from engine.runner.plan import Plan
+from engine.settings import Settings
+from engine.store.database import Database, Lease
+from engine.workspace.mirror import Mirror
+from engine.workspace.sandbox import Sandbox
+from engine.workspace.worktree import Worktree
+
+
+class PauseRequested(Exception):  # noqa: N818 - not an error
+    """A person asked the run to pause, and this is a safe point."""
+
+
+@dataclass
+class SafePoint:
+    """Where an advance may stop: between two turns of an agent and between two steps of a phase."""
+
+    pause_requested: bool = False
+
+    def check(self) -> None:
+        """Raise `PauseRequested` once somebody asked for it."""
+        if self.pause_requested:
+            raise PauseRequested
+
+
+@dataclass
+class RunContext:
+    """One lease holder's view of one run; it lives as long as one advance and is shared with nothing else."""
+
+    settings: Settings
+    database: Database
+    lease: Lease
+    plan: Plan
+    remotes: Remotes
+    location: str
+    mirror: Mirror
+    worktree: Worktree
+    sandbox: Sandbox
+    prices: PriceTable
+    head_sha: str
+    setup_leftovers: list[str] = field(default_factory=list)
+    safe_point: SafePoint = field(default_factory=SafePoint)
+    phase_key: str | None = None
+
+    async def remote(self) -> Remote:
+        """Return the repository's remote, asked anew because its credential may have run out during the phase."""
+        return await self.remotes.remote(self.plan.repository_id, self.location)
