@@ -14,9 +14,11 @@ import pytest
 
 from engine.store import embedded
 from engine.store.address import connect_arguments
-from engine.store.cluster import ROLE, Cluster, choose_home, find_programs, server_account
+from engine.store.cluster import ROLE, Cluster
 from engine.store.database import Database
+from engine.store.installation import choose_home, find_programs, server_account
 from engine.store.migrate import upgrade
+from tests.servers import cluster_of
 
 _SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
 _TEMPLATE = "migrated"
@@ -76,8 +78,7 @@ def data_dir() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="devflow-test-"))
     folder.chmod(0o711)
     yield folder
-    account = server_account()
-    Cluster(folder / "postgres", find_programs(account), account).stop()
+    cluster_of(folder).stop()
     shutil.rmtree(folder)
 
 

@@ -19,7 +19,8 @@ import platformdirs
 from sqlalchemy import URL
 
 from engine.domain.errors import DevflowError
-from engine.store.cluster import DATABASE, ROLE, Cluster, choose_home, find_programs, server_account
+from engine.store.cluster import DATABASE, ROLE, Cluster
+from engine.store.installation import choose_home, find_programs, server_account
 
 _LOCK_SECONDS = 120.0
 _PROBE_SECONDS = 60.0

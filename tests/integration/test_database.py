@@ -1,8 +1,6 @@
 """Transactions: whole or not at all, and a database that is down is never taken for anything else."""
 
 import asyncio
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from engine.store.database import Database
 from engine.store.embedded import open_embedded
 from engine.store.migrate import upgrade
 from tests.rows import add_run, run_row
+from tests.servers import cluster_of, crash
 
 
 async def _code(act) -> str:
@@ -124,7 +123,7 @@ async def test_a_database_that_is_down_is_unavailable_never_not_found(data_dir: 
     await upgrade(server.url)
     database = Database(server.url)
     run_id = await add_run(database)
-    os.kill(int((server.home / "data/postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+    crash(cluster_of(data_dir))
 
     async def read() -> None:
         async with database.locked(run_id):

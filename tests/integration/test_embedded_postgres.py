@@ -13,10 +13,11 @@ import asyncpg
 import pytest
 
 from engine.domain.errors import DevflowError
-from engine.store import cluster as cluster_module
+from engine.store import installation
 from engine.store.address import connect_arguments
-from engine.store.cluster import Cluster, choose_home, find_programs, server_account
 from engine.store.embedded import EmbeddedPostgres, default_data_dir, open_embedded
+from engine.store.installation import choose_home, find_programs, server_account
+from tests.servers import cluster_of
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root has a second user to run the server as")
 
@@ -28,12 +29,6 @@ async def ask(server: EmbeddedPostgres, sql: str) -> object:
         return await connection.fetchval(sql)
     finally:
         await connection.close()
-
-
-def cluster_of(data_dir: Path) -> Cluster:
-    """Return the cluster of a data folder that the server's user can enter."""
-    account = server_account()
-    return Cluster(data_dir / "postgres", find_programs(account), account)
 
 
 def postmaster(data_dir: Path) -> int:
@@ -267,7 +262,7 @@ def test_root_keeps_the_mode_of_a_private_folder_and_goes_elsewhere(
 ) -> None:
     private = data_dir / "private"
     private.mkdir(mode=0o700)
-    monkeypatch.setattr(cluster_module, "_SHARED_HOME", data_dir / "shared")
+    monkeypatch.setattr(installation, "_SHARED_HOME", data_dir / "shared")
     (data_dir / "shared").mkdir(mode=0o711)
 
     home = choose_home(private / "devflow", server_account())
@@ -279,19 +274,30 @@ def test_root_keeps_the_mode_of_a_private_folder_and_goes_elsewhere(
 
 
 @AS_ROOT
-def test_root_copies_programs_that_the_servers_user_cannot_reach(
+async def test_root_with_everything_private_runs_the_server_elsewhere_from_a_copy(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    private = data_dir / "private"
+    private.mkdir(mode=0o700)
     installed = find_programs(server_account())
-    monkeypatch.setattr(cluster_module, "_SHARED_HOME", data_dir / "shared")
+    shared = data_dir / "shared"
+    monkeypatch.setattr(installation, "_SHARED_HOME", shared)
     monkeypatch.setattr(
-        cluster_module.Account, "can_run", lambda _, program: not program.is_relative_to(installed.parent)
+        installation.Account, "can_run", lambda _, program: not program.is_relative_to(installed.parent)
     )
+    old_umask = os.umask(0o077)
 
-    copied = find_programs(server_account())
+    try:
+        server = await open_embedded(private / "devflow")
+    finally:
+        os.umask(old_umask)
+    answer = await ask(server, "SELECT 1")
+    executable = Path(f"/proc/{(server.home / 'data/postmaster.pid').read_text().split()[0]}/exe").readlink()
+    await server.close()
 
-    assert copied.is_relative_to(data_dir / "shared")
-    assert subprocess.run(["/usr/bin/env", copied / "postgres", "--version"], capture_output=True).returncode == 0
+    assert answer == 1
+    assert executable.is_relative_to(shared)
+    assert server.home.is_relative_to(shared)
 
 
 def test_the_default_data_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

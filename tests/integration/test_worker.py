@@ -18,13 +18,14 @@ from sqlalchemy import func, select, text, update
 from engine.domain.states import RunState
 from engine.settings import Settings
 from engine.store import jobs
-from engine.store.cluster import Cluster, find_programs, server_account
+from engine.store.cluster import Cluster
 from engine.store.database import Database, Lease
 from engine.store.embedded import open_embedded
 from engine.store.migrate import upgrade
 from engine.store.tables import runs, workers
 from engine.worker import Advance, Worker
 from tests.rows import add_run, run_row
+from tests.servers import cluster_of, crash
 
 FAST = Settings(
     data_dir=Path("/nowhere"),
@@ -306,8 +307,7 @@ async def own_server(data_dir: Path) -> AsyncIterator[tuple[Cluster, Database]]:
     server = await open_embedded(data_dir)
     await upgrade(server.url)
     database = Database(server.url)
-    account = server_account()
-    yield Cluster(server.home, find_programs(account), account), database
+    yield cluster_of(data_dir), database
     await database.close()
     await server.close()
 
@@ -355,14 +355,6 @@ async def test_a_worker_that_cannot_say_that_it_lives_stops_its_runs_and_takes_t
             await cancelled.wait()
         cluster.start()
         await until_state(database, run_id, RunState.AWAITING_APPROVAL, seconds=20)
-
-
-def crash(cluster: Cluster) -> None:
-    """Kill the server as a power cut would, as far as its clients can see."""
-    os.kill(int((cluster.data / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
-    deadline = time.monotonic() + 10
-    while cluster.running() and time.monotonic() < deadline:
-        time.sleep(0.01)
 
 
 async def added_when_possible(database: Database) -> UUID:
