@@ -22,14 +22,16 @@ $(VENV)/runtime: requirements/runtime.txt pyproject.toml
 	  { echo "Devflow needs Python 3.11 or later; set PYTHON=/path/to/python3" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo "cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	@echo "Installing pinned requirements into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/runtime.txt
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	@echo "Installing pinned requirements into $(VENV) (once, about a minute) ..."
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements/runtime.txt
 	@site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && echo "$(CURDIR)" > "$$site/devflow.pth"
-	@printf '#!/bin/sh\nexec "%s" -m app.cli "$$@"\n' "$(CURDIR)/$(BIN)/python" > $(BIN)/devflow && chmod +x $(BIN)/devflow
+	@printf '#!/bin/sh\nexec "%s" -P -m app.cli "$$@"\n' "$(CURDIR)/$(BIN)/python" > $(BIN)/devflow && chmod +x $(BIN)/devflow
 	@touch $@
 
 $(VENV)/dev: $(VENV)/runtime requirements/dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+	@echo "Installing what the tests and checks need into $(VENV) (once) ..."
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
 	@touch $@
 
 demo: $(VENV)/runtime

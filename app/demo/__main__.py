@@ -27,7 +27,7 @@ def main() -> int:
     _git(repository, "init", "--quiet", "--initial-branch=main")
     _git(repository, "add", ".")
     _git(repository, "commit", "--quiet", "--message=A bill splitter that loses cents")
-    console.tell(f"Sample repository: {repository}")
+    console.tell(f"Sample repository: {repository.relative_to(Path.cwd())}")
     console.tell("Its test before the run:")
     _show_test(repository)
     recorded = not (os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"))
@@ -47,14 +47,25 @@ def main() -> int:
     console.tell("\nCommits on the branch, oldest first:")
     console.tell(_git(repository, "log", "--reverse", "--format=  %h %s", f"main..{branch}").rstrip())
     console.tell("\nThe change:")
-    console.tell(_git(repository, "diff", f"main...{branch}", "--", "billsplit").rstrip())
+    console.tell(_git(repository, "diff", f"main...{branch}", "--", "billsplit", "tests").rstrip())
     console.tell("\nIts test on the branch:")
     tree = folder / "result"
     shutil.rmtree(tree, ignore_errors=True)
     _git(repository, "worktree", "prune")
     _git(repository, "worktree", "add", "--quiet", "--detach", str(tree), branch)
-    passed = _show_test(tree)
-    return 0 if passed else 1
+    if not _show_test(tree):
+        return 1
+    console.tell("\nLook closer (the report and the artifacts are on the branch, in .devflow/runs/):")
+    console.tell(f"  DEVFLOW_DATA_DIR=.demo/data {_devflow()} show {branch[-8:]}")
+    console.tell(f"  git -C .demo/billsplit diff main {branch}")
+    return 0
+
+
+def _devflow() -> str:
+    installed = Path(sys.executable).with_name("devflow")
+    if not installed.exists():
+        return f"{sys.executable} -m app.cli"
+    return str(installed.relative_to(Path.cwd()) if installed.is_relative_to(Path.cwd()) else installed)
 
 
 def _show_test(repository: Path) -> bool:
