@@ -233,7 +233,7 @@ def main() -> None:
         error = DevflowError("platform_unsupported", "Devflow runs on Linux with Python 3.11 or later")
         console.show_error(error, as_json=False)
         sys.exit(error.spec.exit_code)
-    app()
+    app(prog_name="devflow")
 
 
 __all__ = ["EXIT_OK", "app", "main"]

@@ -6,6 +6,7 @@ run: two runs on one engine, or one run on two engines, cannot mix.
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -125,6 +126,8 @@ class Engine:
             elif state in (RunState.EXECUTING, RunState.CREATED):
                 if holder is not None:
                     raise DevflowError("worker_already_running", f"the run is being worked on by {holder}")
+                if tx.row["requested_action"] == "pause":
+                    await runs.update_run(tx, requested_action=None, requested_by=None, requested_note=None)
                 await jobs.ring_run(tx)
             return RunState(tx.row["state"])
 
@@ -145,13 +148,12 @@ class Engine:
             await self._runner().settle(run_id)
 
     def worker(self, only_run: UUID | None = None) -> Worker:
-        """Return a worker that advances runs: all of them, or only one (then it takes that run's doorbells alone)."""
-        return Worker(
-            self.database,
-            self._runner().advance,
-            settings=self.settings,
-            only_run=only_run,
-        )
+        """Return a worker that advances runs: all of them, or only one.
+
+        A worker for one run takes that run's doorbells alone, and stops at once: whoever drives it pauses it first.
+        """
+        settings = self.settings if only_run is None else replace(self.settings, shutdown_drain_seconds=0)
+        return Worker(self.database, self._runner().advance, settings=settings, only_run=only_run)
 
     async def find(self, reference: str) -> UUID:
         """Return the run that `reference` names; raises `run_not_found` or `run_id_ambiguous`."""

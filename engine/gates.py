@@ -127,9 +127,8 @@ async def _approve(tx: LockedRun, request: RowMapping, answer: Answer, *, outsid
         await lifecycle.resume_run(tx, f"{request['gate_key']} answered by {answer.by}")
     elif tx.row["state"] == RunState.PAUSED:
         # a run that was paused at its gate goes on at once: the answer is what it was waiting for
-        await set_state(tx, RunState.AWAITING_APPROVAL, error_code=None, error_message=None)
+        await lifecycle.resume_run(tx, f"its gate was answered by {answer.by}")
         await set_state(tx, RunState.EXECUTING)
-        await jobs.ring_run(tx)
     else:
         await set_state(tx, RunState.EXECUTING)
         await jobs.ring_run(tx)

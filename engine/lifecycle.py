@@ -33,16 +33,18 @@ async def complete_run(tx: LockedRun) -> None:
 
 async def fail_run(tx: LockedRun, error: DevflowError, phase_key: str | None = None) -> None:
     """End the run without its result; `phase_key` names the phase that failed, the other live ones are skipped."""
-    if phase_key is not None:
-        phase = await phases.get_phase(tx, tx.run_id, phase_key)
-        failed = PhaseFailed(
-            phase_key=phase_key,
-            round=phase["round"],
-            attempt=phase["attempts"],
-            code=error.code,
-            message=error.message,
+    phase = None if phase_key is None else await phases.get_phase(tx, tx.run_id, phase_key)
+    if phase is not None and phase["state"] in phases.LIVE:
+        await append(
+            tx,
+            PhaseFailed(
+                phase_key=phase["phase_key"],
+                round=phase["round"],
+                attempt=phase["attempts"],
+                code=error.code,
+                message=error.message,
+            ),
         )
-        await append(tx, failed)
     await _close(tx, RequestState.EXPIRED, by="devflow", failed=phase_key, code=error.code)
     await set_state(tx, RunState.FAILED, error_code=error.code, error_message=error.message)
     await append(tx, RunFailed(code=error.code, message=error.message))

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from engine.agents.base import ChatModel
-from engine.agents.openai_agent import OpenAIModel
 from engine.agents.replay_agent import Cassette, ReplayModel
 from engine.catalog import Catalog
 from engine.domain.binding import Binding
@@ -13,6 +13,9 @@ from engine.domain.persona import Backend
 from engine.domain.pricing import Price, PriceTable
 from engine.runner.plan import Role
 from engine.settings import Settings
+
+if TYPE_CHECKING:
+    from engine.agents.openai_agent import OpenAIModel
 
 
 def availability(settings: Settings, cassette: tuple[str, bytes] | None) -> dict[str, bool | str]:
@@ -69,5 +72,8 @@ def make_model(settings: Settings, role: Role, cassette: Cassette | None, attemp
     raise DevflowError("backend_unavailable", f"this version cannot run backend {role.backend}")
 
 
-def _openai(settings: Settings, name: str) -> OpenAIModel:
+def _openai(settings: Settings, name: str) -> "OpenAIModel":
+    # the openai package takes longer to import than most commands take to run
+    from engine.agents.openai_agent import OpenAIModel
+
     return OpenAIModel(name, api_key=settings.openai_api_key, base_url=settings.openai_base_url)

@@ -69,14 +69,14 @@ class Driver:
             run = await self._engine.row(self._run_id)
             await self._print_events(run)
             state = RunState(run["state"])
-            if state.terminal and (run["final_report_path"] or worker.done()):
+            handed_back = run["lease_worker"] is None
+            if state.terminal and (worker.done() or (run["final_report_path"] and handed_back)):
                 await self._print_events(run)
                 return _EXITS[state]
             if worker.done():
                 return EXIT_PAUSED
             if self._stopping and not self._pause_asked and state is RunState.EXECUTING:
                 await self._pause()
-            handed_back = run["lease_worker"] is None
             if state is RunState.PAUSED and handed_back and not await self._answer_pause():
                 return EXIT_PAUSED
             if (

@@ -71,19 +71,19 @@ async def show(settings: Settings, reference: str, as_json: bool) -> int:
 
 
 def _show_phases(details: dict[str, Any]) -> None:
-    table = _table("phase", "state", "round", "attempts", "persona", "checks")
-    personas = {item["role"]: item["persona"] for item in details["bindings"]}
+    table = _table("phase", "state", "round", "attempts", "checks")
     for phase in details["phases"]:
         checks = [
             f"{item['name']}: {'timeout' if item['exit_code'] is None else item['exit_code']}"
             for item in details["checks"]
             if item["phase_key"] == phase["key"]
         ]
-        persona = personas.get(details["phase_roles"][phase["key"]], "")
-        table.add_row(
-            phase["key"], phase["state"], str(phase["round"]), str(phase["attempts"]), persona, ", ".join(checks)
-        )
+        table.add_row(phase["key"], phase["state"], str(phase["round"]), str(phase["attempts"]), ", ".join(checks))
     console.out.print(table)
+    for item in details["bindings"]:
+        console.tell(
+            f"{item['role'] + ':':<12} {item['persona']}@{item['version']}, {item['backend']}, {item['model']}"
+        )
 
 
 async def events(settings: Settings, reference: str, follow: bool, as_json: bool) -> int:

@@ -6,8 +6,6 @@ The revisions are in `migrations/`, as plain SQL. Any number of processes may do
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, text
 
 from engine.domain.errors import DevflowError
@@ -61,6 +59,10 @@ async def _revision(tx: Transaction) -> str | None:
 
 
 def _run(connection: Connection) -> None:
+    # alembic takes longer to import than asking whether there is anything to do
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
     config.attributes["connection"] = connection
