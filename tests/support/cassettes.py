@@ -1,9 +1,8 @@
 """Cassettes: what a recorded agent does, built from Python."""
 
+import json
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 Json = dict[str, Any]
 Turn = list[Json]
@@ -49,7 +48,7 @@ def submit(artifact: Json) -> Turn:
 
 def cassette(turns: dict[str, list[Turn]]) -> bytes:
     """Return the bytes of a cassette; keys are PHASE/ROUND/ATTEMPT."""
-    return yaml.safe_dump({"version": 1, "turns": turns}, sort_keys=False).encode()
+    return json.dumps({"version": 1, "turns": turns}).encode()  # JSON is YAML
 
 
 def write_cassette(path: Path, turns: dict[str, list[Turn]]) -> Path:
