@@ -10,13 +10,13 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from uuid import UUID
 
 from engine import failpoints
 from engine.domain.errors import DevflowError
 from engine.domain.ids import short_id
-from engine.workspace.git import Git, GitFailed
+from engine.workspace.git import Git, GitFailed, split_nul
 from engine.workspace.mirror import Mirror
 from engine.workspace.push import EPOCH_TRAILER, PHASE_TRAILER, RUN_TRAILER, drop_unrecorded, push
 from engine.workspace.rules import (
@@ -186,6 +186,12 @@ async def _add_engine_files(mirror: Mirror, tree: str, files: Mapping[str, bytes
     for path in files:
         if not in_runs_folder(path) or ".." in path.split("/"):
             raise ValueError(f"{path} is not in the engine's folder")
+    folders = {str(above) for path in files for above in PurePosixPath(path).parents if str(above) != "."}
+    there = split_nul((await mirror.git.run("ls-tree", "-z", "--full-tree", tree, "--", *sorted(folders))).stdout)
+    taken = [entry.split("\t", 1)[1] for entry in there if entry.split(" ", 2)[1] != "tree"]
+    if taken:
+        # git would silently put the folder in the file's place
+        raise DevflowError("protected_path", f"{taken[0]} is no folder, but the engine's files belong there")
     index = mirror.path / f"index.{os.urandom(8).hex()}"
     git = Git(mirror.path, index=index)
     try:
@@ -194,13 +200,8 @@ async def _add_engine_files(mirror: Mirror, tree: str, files: Mapping[str, bytes
         for path, content in files.items():
             blob = await git.run("hash-object", "-w", "--no-filters", "--stdin", input=content)
             entries[path] = (_FILE_MODE, blob.text)
-        try:
-            await add_to_index(git, entries)
-            return await git.text("write-tree")
-        except GitFailed as error:
-            raise DevflowError(
-                "protected_path", "the repository has something else where the engine's folder .devflow/runs belongs"
-            ) from error
+        await add_to_index(git, entries)
+        return await git.text("write-tree")
     finally:
         for leftover in (index, Path(f"{index}.lock")):
             leftover.unlink(missing_ok=True)

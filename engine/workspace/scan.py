@@ -89,10 +89,12 @@ def _same_gitfile(path: Path, expected: bytes) -> bool:
         if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.ENOTDIR):
             return False
         raise
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return False
-        return file.read(len(expected) + 1) == expected
+        return os.read(descriptor, len(expected) + 1) == expected
+    finally:
+        os.close(descriptor)
 
 
 def _replaced() -> Obstacle:

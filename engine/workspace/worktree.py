@@ -14,7 +14,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from uuid import UUID
 
 from engine.atomic_file import write_file
@@ -140,7 +140,8 @@ class Worktree:
             changed = await git.run("diff-files", "-z", "--name-only", "--ignore-submodules=all")
             new = await git.run("ls-files", "--others", "--directory", "--exclude-standard", "-z")
         paths = [path for path in split_nul(changed.stdout) if not in_runs_folder(path) or _exists(self.path / path)]
-        return sorted({*paths, *(path.rstrip("/") for path in split_nul(new.stdout)), *repositories})
+        every = {*paths, *(path.rstrip("/") for path in split_nul(new.stdout)), *repositories}
+        return sorted(path for path in every if not any(str(above) in every for above in PurePosixPath(path).parents))
 
     async def reset_to(self, commit: str, keep: Collection[str] = ()) -> None:
         """Make the work tree what `commit` has; ignored files and the paths in `keep` stay where they are.
@@ -162,11 +163,13 @@ class Worktree:
                 await self._anew(commit)
                 return
             others = await git.run("ls-files", "--others", "--exclude-standard", "-z")
-            await asyncio.to_thread(shutil.copyfile, git.index or self.admin / "index", self.admin / "index")
+            if git.index is not None:
+                git.index.replace(self.admin / "index")
         kept = tuple(path.strip("/") for path in keep)
         for path in split_nul(others.stdout):
             if not any(path == one or path.startswith(one + "/") for one in kept):
                 await asyncio.to_thread(_delete, self.path / path)
+                _drop_empty_folders(self.path, PurePosixPath(path))
 
     async def remove(self) -> None:
         """Delete the work tree and its administration; nothing happens where it is gone already."""
@@ -258,6 +261,12 @@ def _delete(path: Path) -> None:
             subprocess.run(["rm", "-rf", "--", path], env=_TOOLS, check=True, capture_output=True)
     except FileNotFoundError:
         return
+
+
+def _drop_empty_folders(root: Path, path: PurePosixPath) -> None:
+    with contextlib.suppress(OSError):  # the first that is not empty ends it
+        for folder in path.parents[:-1]:
+            (root / folder).rmdir()
 
 
 def _exists(path: Path) -> bool:
