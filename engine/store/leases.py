@@ -57,9 +57,7 @@ async def take(
         if queue is not None:
             values["queue"] = queue
         row = await tx.one(_update(tx).values(values).returning(runs.c.epoch))
-        return Lease(
-            tx.repository_id, run_id, worker_id, row["epoch"], taken_over=tx.row["lease_worker"] is not None
-        )
+        return Lease(tx.repository_id, run_id, worker_id, row["epoch"], taken_over=tx.row["lease_worker"] is not None)
 
 
 async def hand_back(database: Database, lease: Lease, has_work: HasWork = undone) -> bool:
