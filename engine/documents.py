@@ -9,6 +9,7 @@ from sqlalchemy import RowMapping
 from engine import views
 from engine.domain.artifact_markdown import render_markdown
 from engine.domain.safe_text import neutralise
+from engine.runner.plan import stored_schema
 from engine.store import approvals, phases
 from engine.store.database import Database, Transaction
 from engine.store.runs import get_run
@@ -42,7 +43,7 @@ async def _phase_document(tx: Transaction, run: RowMapping, request: RowMapping)
     stored = await phases.current_artifact(tx, run["run_id"], phase)
     lines = []
     if stored is not None and stored["valid"]:
-        schema = run["options"]["schemas"][stored["schema"]]
+        schema = stored_schema(run["options"], stored["schema"])
         lines += [render_markdown(json.loads(stored["body"]), schema).rstrip(), ""]
     else:
         lines += [f"# Phase {request['phase_key']}", "", "This phase has no artifact; look at the commit.", ""]

@@ -1,5 +1,6 @@
 """Starting a run: everything that can be wrong is found before a row exists, then one transaction creates all of it."""
 
+import json
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -95,7 +96,8 @@ async def create_run_from(engine: "Engine", request: StartRequest) -> UUID:
         "checks": {name: check.model_dump(mode="json") for name, check in known_checks.items()},
         "checks_detected": detected,
         "setup": list(config.setup if config.setup is not None else workflow.setup),
-        "schemas": schemas,
+        # as text, because the database does not keep the order of an object's keys, and people read in that order
+        "schemas": {schema_id: json.dumps(schema) for schema_id, schema in schemas.items()},
         "cassette": cassette,
         "prices": {name: price.model_dump(mode="json") for name, price in config.prices.items()},
     }

@@ -1,5 +1,6 @@
 """What a worker needs to know of a run before it touches it: all of it frozen at the start, checked by hash."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -52,10 +53,16 @@ class Plan:
 
     def schema(self, schema_id: str) -> dict[str, Any]:
         """Return a frozen artifact schema; raises `run_metadata_missing`."""
-        schema: dict[str, Any] | None = self.options["schemas"].get(schema_id)
-        if schema is None:
-            raise DevflowError("run_metadata_missing", f"schema {schema_id} is not stored with the run")
-        return schema
+        return stored_schema(self.options, schema_id)
+
+
+def stored_schema(options: dict[str, Any], schema_id: str) -> dict[str, Any]:
+    """Return an artifact schema from a run's options, its keys in the file's order; raises `run_metadata_missing`."""
+    text = options["schemas"].get(schema_id)
+    if text is None:
+        raise DevflowError("run_metadata_missing", f"schema {schema_id} is not stored with the run")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
 
 
 async def load_workflow(tx: Transaction, run: RowMapping) -> Workflow:
