@@ -58,7 +58,7 @@ async def decide(tx: LockedRun, workflow: Workflow, answer: Answer) -> Decided:
         return await _approve(tx, request, answer, outside=outside)
     if answer.action is Action.REVISE and not (answer.note or "").strip():
         raise DevflowError(
-            "usage", "a revision needs to say what to change", recovery_hint="add --note 'what to change'"
+            "usage", "a revision needs to say what to change", recovery_hint="say it after the word, or with --note"
         )
     await approvals.add_decision(tx, request, token=answer.token, action=answer.action, by=answer.by, note=answer.note)
     state = {
