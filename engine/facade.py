@@ -22,6 +22,7 @@ from engine.ports import Remotes
 from engine.runner.advance import Runner
 from engine.runner.plan import load_plan, load_workflow
 from engine.runner.refresh import refresh_gate
+from engine.services import Services
 from engine.settings import Settings
 from engine.start import StartRequest, create_retry, create_run_from
 from engine.store import approvals, events, jobs, leases, migrate, runs
@@ -36,7 +37,7 @@ class Engine:
     def __init__(self, settings: Settings, database: Database, remotes: Remotes) -> None:
         self.settings = settings
         self.database = database
-        self.remotes = remotes
+        self._services = Services(settings, database, remotes)
         self.consents = consents.Consents(database)
 
     @classmethod
@@ -59,7 +60,7 @@ class Engine:
 
     async def start(self, request: StartRequest) -> UUID:
         """Create a run and ring for it; whatever is wrong with the request is raised before a run exists."""
-        return await create_run_from(self, request)
+        return await create_run_from(self._services, request)
 
     async def answer(self, run_id: UUID, answer: Answer) -> Decided:
         """Record what a person answered at the run's gate; see `gates.decide` for what it raises.
@@ -69,7 +70,7 @@ class Engine:
         if answer.action is Action.ABORT:
             return await self._abort(run_id, answer)
         if answer.action is Action.APPROVE:
-            await refresh_gate(self.settings, self.database, self.remotes, await self.row(run_id))
+            await refresh_gate(self._services, await self.row(run_id))
         async with self.database.locked(run_id) as tx:
             return await decide(tx, await load_workflow(tx, tx.row), answer)
 
@@ -133,7 +134,7 @@ class Engine:
 
     async def retry(self, run_id: UUID, by: str) -> UUID:
         """Start a new run that adopts the completed phases of a failed or aborted one; returns its id."""
-        return await create_retry(self, run_id, by)
+        return await create_retry(self._services, run_id, by)
 
     async def last_heartbeat(self, run_id: UUID) -> datetime | None:
         """Return when the worker that holds the run's lease was last heard of, or None where nobody holds it."""
@@ -204,4 +205,4 @@ class Engine:
         return await leases.lease_is_live(tx, self.settings.worker_dead_after_seconds)
 
     def _runner(self) -> Runner:
-        return Runner(self.settings, self.database, self.remotes)
+        return Runner(self._services)

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.dialects.postgresql import insert
@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from engine import models
 from engine.agents.replay_agent import parse_cassette
 from engine.catalog import REPOSITORY_PREFIXES, Catalog
+from engine.consents import Consents
 from engine.domain.binding import Binding, bind
 from engine.domain.canonical import canonical_body, canonical_json, content_hash, sha256_hex
 from engine.domain.config import Check, RepositoryConfig, checks_of, detect_checks, with_extra_checks
@@ -25,6 +26,8 @@ from engine.domain.states import PhaseState, RunState
 from engine.domain.workflow import Workflow
 from engine.ports import Remotes
 from engine.runner.plan import load_plan
+from engine.services import Services
+from engine.settings import Settings
 from engine.store import catalog_rows, jobs, phases
 from engine.store.database import LockedRun
 from engine.store.events import append
@@ -34,10 +37,6 @@ from engine.workspace import sandbox
 from engine.workspace.mirror import Mirror
 from engine.workspace.publish import branch_name
 from engine.workspace.source import Source, inspect_source, resolve_base
-
-if TYPE_CHECKING:
-    from engine.facade import Engine
-    from engine.settings import Settings
 
 _MAX_TITLE = 200
 
@@ -69,14 +68,14 @@ class ConsentTarget:
     reasons: str
 
 
-async def create_run_from(engine: "Engine", request: StartRequest) -> UUID:
+async def create_run_from(services: Services, request: StartRequest) -> UUID:
     """Create the run that was asked for and ring for it; returns its id. Errors: the first group of the table."""
     title = title_of(request.issue_text)
     cassette = _cassette(request.cassette)
     source = await inspect_source(request.repository)
     base_branch, base_sha = await resolve_base(source, request.base)
-    remote = await engine.remotes.remote(source.repository_id, str(source.common_dir))
-    mirror = await Mirror.open(engine.settings.mirrors, source.repository_id, remote)
+    remote = await services.remotes.remote(source.repository_id, str(source.common_dir))
+    mirror = await Mirror.open(services.settings.mirrors, source.repository_id, remote)
     await mirror.fetch(base_branch, base_sha)
     catalog = Catalog(await mirror.read_files(base_sha, REPOSITORY_PREFIXES))
     config = catalog.config()
@@ -85,11 +84,11 @@ async def create_run_from(engine: "Engine", request: StartRequest) -> UUID:
     for phase in workflow.phases:
         checks_of(phase, known_checks)
     schemas = catalog.schemas_of(workflow)
-    bound, personas = await _bind(engine, request, source, catalog, config, workflow)
-    budget = request.budget_usd or config.budget_usd or workflow.budget_usd or engine.settings.budget_usd
-    await models.check_models(engine.settings, bound, budget, config.prices)
-    sandbox_mode = request.sandbox or engine.settings.sandbox
-    await sandbox.choose(sandbox_mode, sandbox.Toolchain.detect(engine.settings.toolchain_paths))
+    bound, personas = await _bind(services, request, source, catalog, config, workflow)
+    budget = request.budget_usd or config.budget_usd or workflow.budget_usd or services.settings.budget_usd
+    await models.check_models(services.settings, bound, budget, config.prices)
+    sandbox_mode = request.sandbox or services.settings.sandbox
+    await sandbox.choose(sandbox_mode, sandbox.Toolchain.detect(services.settings.toolchain_paths))
     run_id = uuid7()
     options: dict[str, Any] = {
         "sandbox": sandbox_mode,
@@ -120,10 +119,10 @@ async def create_run_from(engine: "Engine", request: StartRequest) -> UUID:
         requirements_md=request.issue_text,
         objective=title,
         metadata=metadata,
-        model_override=request.model or engine.settings.model,
+        model_override=request.model or services.settings.model,
         input_hash=sha256_hex(canonical_json(inputs).encode()),
     )
-    async with engine.database.transaction() as tx:
+    async with services.database.transaction() as tx:
         number = await next_number(tx, source.repository_id, new.location)
         await catalog_rows.put_template(
             tx, source.repository_id, new.template_hash, workflow.name, workflow.version, template_body
@@ -145,11 +144,11 @@ async def create_run_from(engine: "Engine", request: StartRequest) -> UUID:
     return run_id
 
 
-async def create_retry(engine: "Engine", run_id: UUID, by: str) -> UUID:
+async def create_retry(services: Services, run_id: UUID, by: str) -> UUID:
     """Create a run that adopts the completed phases, bindings and work of one that failed or was aborted."""
-    plan = await load_plan(engine.database, run_id)
+    plan = await load_plan(services.database, run_id)
     new_id = uuid7()
-    async with engine.database.locked(run_id) as tx:
+    async with services.database.locked(run_id) as tx:
         old = tx.row
         state = RunState(old["state"])
         if state not in (RunState.FAILED, RunState.ABORTED):
@@ -198,7 +197,7 @@ async def create_retry(engine: "Engine", run_id: UUID, by: str) -> UUID:
     return new_id
 
 
-async def consent_target(settings: "Settings", repository: Path, name: str, remotes: Remotes) -> ConsentTarget:
+async def consent_target(settings: Settings, repository: Path, name: str, remotes: Remotes) -> ConsentTarget:
     """Return the persona `name` as the repository's base commit has it; raises `persona_not_found`."""
     source = await inspect_source(repository)
     base_branch, base_sha = await resolve_base(source, None)
@@ -242,7 +241,7 @@ async def _checks(
 
 
 async def _bind(
-    engine: "Engine",
+    services: Services,
     request: StartRequest,
     source: Source,
     catalog: Catalog,
@@ -253,11 +252,11 @@ async def _bind(
     bound = bind(
         workflow,
         personas,
-        available=models.availability(engine.settings, request.cassette),
+        available=models.availability(services.settings, request.cassette),
         defaults={} if request.cassette else config.personas,
         overrides=request.personas,
-        model=request.model or engine.settings.model,
-        consents=await engine.consents.granted(source.repository_id),
+        model=request.model or services.settings.model,
+        consents=await Consents(services.database).granted(source.repository_id),
     )
     names = {binding.persona_name for binding in bound}
     return bound, [persona for persona in personas if persona.name in names]

@@ -13,14 +13,13 @@ from uuid import UUID
 from engine import lifecycle
 from engine.domain.errors import DevflowError, Effect, Fenced
 from engine.domain.states import PhaseState, RunState
-from engine.ports import Remotes
 from engine.runner import finish, opening, work
 from engine.runner.closing import close_run, write_missing_report
 from engine.runner.context import PauseRequested, RunContext
 from engine.runner.gate import pass_gates
-from engine.settings import Settings
+from engine.services import Services
 from engine.store import phases
-from engine.store.database import Database, Lease
+from engine.store.database import Lease
 from engine.store.runs import get_run, update_run
 from engine.store.workers import WorkerIdentity
 
@@ -31,10 +30,10 @@ _WATCH_SECONDS = 0.5
 class Runner:
     """Advances runs; it holds nothing of any run between two calls."""
 
-    def __init__(self, settings: Settings, database: Database, remotes: Remotes) -> None:
-        self._settings = settings
-        self._database = database
-        self._remotes = remotes
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._settings = services.settings
+        self._database = services.database
 
     async def advance(self, lease: Lease) -> None:
         """Take the run to its next stop. Raises `Fenced` where the lease is lost and `database_unavailable`."""
@@ -47,12 +46,12 @@ class Runner:
         async with self._database.transaction() as tx:
             run = await get_run(tx, lease.run_id)
         if RunState(run["state"]).terminal and run["final_report_path"] is None:
-            await close_run(self._settings, self._database, self._remotes, lease)
+            await close_run(self._services, lease)
 
     async def settle(self, run_id: UUID) -> None:
         """Write the missing report of a run that has ended, with a lease of this process's own."""
         worker = WorkerIdentity.of_this_process()
-        await write_missing_report(self._settings, self._database, self._remotes, run_id, worker)
+        await write_missing_report(self._services, run_id, worker)
 
     async def _execute(self, lease: Lease) -> None:
         """Work until something stops the run, and write down what it was."""
@@ -79,7 +78,7 @@ class Runner:
             await self._stop(lease, error, phase_key)
 
     async def _open_and_step(self, lease: Lease, holder: list[RunContext]) -> None:
-        context = await opening.open_run(self._settings, self._database, self._remotes, lease)
+        context = await opening.open_run(self._services, lease)
         holder.append(context)
         while await self._step(context):
             context.safe_point.check()

@@ -9,11 +9,10 @@ from uuid import UUID
 from engine.atomic_file import write_file
 from engine.domain.errors import DevflowError, Fenced
 from engine.domain.events import ReportWritten
-from engine.ports import Remotes
 from engine.runner.report import build_report, report_bytes, report_markdown
-from engine.settings import Settings
+from engine.services import Services
 from engine.store import jobs, leases, workers
-from engine.store.database import Database, Lease
+from engine.store.database import Lease
 from engine.store.events import append
 from engine.store.runs import get_location, get_run, update_run
 from engine.store.workers import WorkerIdentity
@@ -26,9 +25,9 @@ from engine.workspace.worktree import remove_worktree
 _log = logging.getLogger(__name__)
 
 
-async def close_run(settings: Settings, database: Database, remotes: Remotes, lease: Lease) -> None:
+async def close_run(services: Services, lease: Lease) -> None:
     """Write the report of a run that has ended, publish it where that is possible, and remove its worktree."""
-    run_id = lease.run_id
+    run_id, settings, database = lease.run_id, services.settings, services.database
     async with database.transaction() as tx:
         run = await get_run(tx, run_id)
         report = await build_report(tx, run_id)
@@ -36,7 +35,7 @@ async def close_run(settings: Settings, database: Database, remotes: Remotes, le
     commit: str | None = None
     mirror: Mirror | None = None
     try:
-        remote = await remotes.remote(run["repository_id"], location)
+        remote = await services.remotes.remote(run["repository_id"], location)
         mirror = await Mirror.open(settings.mirrors, run["repository_id"], remote)
         await mirror.fetch(run["base_branch"] if run["pushed_sha"] is None else run["branch"], run["head_sha"])
         await publish.drop_unrecorded(
@@ -71,15 +70,14 @@ async def close_run(settings: Settings, database: Database, remotes: Remotes, le
         await jobs.forget(tx, run_id)
 
 
-async def write_missing_report(
-    settings: Settings, database: Database, remotes: Remotes, run_id: UUID, worker: WorkerIdentity
-) -> None:
+async def write_missing_report(services: Services, run_id: UUID, worker: WorkerIdentity) -> None:
     """Close one run that has ended, with a lease of its own; another worker that is about it has precedence."""
+    database = services.database
     async with database.transaction() as tx:
         await workers.register(tx, worker)
     try:
-        lease = await leases.take(database, run_id, worker.worker_id, settings.worker_dead_after_seconds)
-        await close_run(settings, database, remotes, lease)
+        lease = await leases.take(database, run_id, worker.worker_id, services.settings.worker_dead_after_seconds)
+        await close_run(services, lease)
         await leases.hand_back(database, lease, leases.nothing)
     except DevflowError as error:
         if error.code not in ("worker_already_running", "fenced"):

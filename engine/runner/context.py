@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 
 from engine.domain.pricing import PriceTable
-from engine.ports import Remote, Remotes
+from engine.ports import Remote
 from engine.runner.plan import Plan
+from engine.services import Services
 from engine.settings import Settings
 from engine.store.database import Database, Lease
 from engine.workspace.mirror import Mirror
@@ -32,11 +33,9 @@ class SafePoint:
 class RunContext:
     """One lease holder's view of one run; it lives as long as one advance and is shared with nothing else."""
 
-    settings: Settings
-    database: Database
+    services: Services
     lease: Lease
     plan: Plan
-    remotes: Remotes
     location: str
     mirror: Mirror
     worktree: Worktree
@@ -47,6 +46,16 @@ class RunContext:
     safe_point: SafePoint = field(default_factory=SafePoint)
     phase_key: str | None = None
 
+    @property
+    def settings(self) -> Settings:
+        """The engine's settings."""
+        return self.services.settings
+
+    @property
+    def database(self) -> Database:
+        """The engine's database."""
+        return self.services.database
+
     async def remote(self) -> Remote:
         """Return the repository's remote, asked anew because its credential may have run out during the phase."""
-        return await self.remotes.remote(self.plan.repository_id, self.location)
+        return await self.services.remotes.remote(self.plan.repository_id, self.location)

@@ -8,13 +8,13 @@ from engine.domain.events import RunStarted
 from engine.domain.pricing import Price, PriceTable
 from engine.domain.states import PhaseState, RunState
 from engine.metering import settle_orphans
-from engine.ports import Remotes
 from engine.runner import setup
 from engine.runner.context import RunContext
 from engine.runner.plan import Plan, load_plan
+from engine.services import Services
 from engine.settings import Settings
 from engine.store import phases, sessions
-from engine.store.database import Database, FencedRun, Lease
+from engine.store.database import FencedRun, Lease
 from engine.store.events import append
 from engine.store.runs import get_location, set_state, update_run
 from engine.workspace import publish, sandbox
@@ -22,17 +22,18 @@ from engine.workspace.mirror import Mirror
 from engine.workspace.worktree import Worktree
 
 
-async def open_run(settings: Settings, database: Database, remotes: Remotes, lease: Lease) -> RunContext:
+async def open_run(services: Services, lease: Lease) -> RunContext:
     """Return everything that the steps of this advance need; the run is `executing` then.
 
     What a lost worker left half done is put in order first: commits that no row knows are dropped, calls that nobody
     ended are charged, and a phase whose worktree is gone starts its attempt anew.
     """
+    settings, database = services.settings, services.database
     plan = await load_plan(database, lease.run_id)
     chosen = await sandbox.choose(plan.options["sandbox"], sandbox.Toolchain.detect(settings.toolchain_paths))
     async with database.transaction() as tx:
         location = await get_location(tx, plan.repository_id)
-    remote = await remotes.remote(plan.repository_id, location)
+    remote = await services.remotes.remote(plan.repository_id, location)
     mirror = await Mirror.open(settings.mirrors, plan.repository_id, remote)
     async with database.fenced(lease) as tx:
         await settle_orphans(tx)
@@ -47,11 +48,9 @@ async def open_run(settings: Settings, database: Database, remotes: Remotes, lea
         await _begin(tx, chosen.name, dropped)
         await _forget_lost_work(tx, worktree.token)
     context = RunContext(
-        settings=settings,
-        database=database,
+        services=services,
         lease=lease,
         plan=plan,
-        remotes=remotes,
         location=location,
         mirror=mirror,
         worktree=worktree,

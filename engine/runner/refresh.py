@@ -10,26 +10,26 @@ from engine import lifecycle
 from engine.domain.artifact import digest, parse_artifact, validate_artifact
 from engine.domain.errors import DevflowError
 from engine.domain.states import RequestState
-from engine.ports import Remotes
 from engine.runner.plan import Plan, load_plan
-from engine.settings import Settings
+from engine.services import Services
 from engine.store import approvals, phases
-from engine.store.database import Database, LockedRun
+from engine.store.database import LockedRun
 from engine.store.events import append
 from engine.store.runs import get_location, update_run
 from engine.workspace.mirror import Mirror
 from engine.workspace.worktree import remove_worktree
 
 
-async def refresh_gate(settings: Settings, database: Database, remotes: Remotes, run: RowMapping) -> None:
+async def refresh_gate(services: Services, run: RowMapping) -> None:
     """Follow what was pushed to the run's branch since its gate was posted; raises `approval_superseded`."""
+    database, workspaces = services.database, services.settings.workspaces
     async with database.transaction() as tx:
         request = await approvals.pending_request(tx, run["run_id"])
         location = await get_location(tx, run["repository_id"])
     if request is None or request["phase_key"] == approvals.OUTSIDE_PHASE or request["commit_sha"] is None:
         return
-    remote = await remotes.remote(run["repository_id"], location)
-    mirror = await Mirror.open(settings.mirrors, run["repository_id"], remote)
+    remote = await services.remotes.remote(run["repository_id"], location)
+    mirror = await Mirror.open(services.settings.mirrors, run["repository_id"], remote)
     head = await mirror.head_of_remote(run["branch"])
     if head is None or head == run["head_sha"]:
         return
@@ -42,14 +42,14 @@ async def refresh_gate(settings: Settings, database: Database, remotes: Remotes,
         async with database.locked(run["run_id"]) as tx:
             if await _still_pending(tx, request):
                 await update_run(tx, head_sha=head, pushed_sha=head)
-        await remove_worktree(mirror, settings.workspaces, run["run_id"])
+        await remove_worktree(mirror, workspaces, run["run_id"])
         return
     if request["bound_digest"] is not None:
         _check_edited(plan, request, content)
     async with database.locked(run["run_id"]) as tx:
         if await _still_pending(tx, request):
             await _supersede(tx, request, head, tree, content)
-    await remove_worktree(mirror, settings.workspaces, run["run_id"])
+    await remove_worktree(mirror, workspaces, run["run_id"])
     raise DevflowError(
         "approval_superseded", f"somebody pushed {head[:12]} since; the gate now stands for that, look at it again"
     )
