@@ -36,11 +36,11 @@ async def finish(context: RunContext, spec: PhaseSpec, phase: RowMapping) -> boo
     async with context.database.transaction() as tx:
         stored = await phases.current_artifact(tx, context.plan.run_id, phase)
     body: bytes | None = stored["body"] if stored is not None else None
-    snapshot = await publish.take_snapshot(context.worktree, context.head_sha, exclude=_excluded(context, spec))
+    snapshot = await publish.take_snapshot(context.worktree, context.head_sha, exclude=_excluded(context))
     violations = publish.inspect(snapshot, _policy(context, spec))
     if violations:
         if not context.plan.workflow.is_code_phase(spec):
-            await context.worktree.reset_to(context.head_sha, _excluded(context, spec))
+            await context.worktree.reset_to(context.head_sha, _excluded(context))
         await repair_or_fail(context, spec, phase, _forbidden(violations), body)
         return True
     known = {name: Check.model_validate(value) for name, value in context.plan.options["checks"].items()}
@@ -191,9 +191,10 @@ def _describe(result: CheckResult) -> str:
     return f"`{result.command}` {code}, expected: {result.expect}\n{result.output_tail[-2000:]}"
 
 
-def _excluded(context: RunContext, spec: PhaseSpec) -> list[str]:
-    path = [spec.expected_artifact.path] if spec.expected_artifact else []
-    return [*context.setup_leftovers, *path]
+def _excluded(context: RunContext) -> list[str]:
+    # working copies of earlier phases still lie in the worktree; they are published as the engine's own files
+    phases_ = context.plan.workflow.phases
+    return [*context.setup_leftovers, *(one.expected_artifact.path for one in phases_ if one.expected_artifact)]
 
 
 def _files(context: RunContext, spec: PhaseSpec, artifact: Json | None) -> dict[str, bytes]:

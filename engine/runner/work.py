@@ -233,6 +233,10 @@ async def _envelope(context: RunContext, spec: PhaseSpec, phase: RowMapping, rol
     plan = context.plan
     async with context.database.transaction() as tx:
         approved = await phases.approved_artifacts(tx, plan.run_id)
+        previous = await phases.previous_artifact(tx, plan.run_id, phase)
+    feedback = phase["feedback"] or ""
+    if feedback and previous is not None:
+        feedback += f"\n\nYour artifact of round {previous['round']}, for reference:\n{previous['body'].decode()}"
     metadata = plan.inputs["metadata"]
     known = {name: Check.model_validate(value) for name, value in plan.options["checks"].items()}
     expected = spec.expected_artifact
@@ -259,7 +263,7 @@ async def _envelope(context: RunContext, spec: PhaseSpec, phase: RowMapping, rol
             ApprovedArtifact(row["phase_key"], row["schema"], row["path"], row["digest"], row["body"].decode())
             for row in approved
         ),
-        feedback=phase["feedback"] or "",
+        feedback=feedback,
         checks=tuple((name, check.run, str(expect)) for name, check, expect in checks_of(spec, known)),
         may_change_code=plan.workflow.is_code_phase(spec),
         network=spec.network,

