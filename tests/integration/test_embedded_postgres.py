@@ -264,6 +264,7 @@ def test_root_keeps_the_mode_of_a_private_folder_and_goes_elsewhere(
     private.mkdir(mode=0o700)
     monkeypatch.setattr(installation, "_SHARED_HOME", data_dir / "shared")
     (data_dir / "shared").mkdir(mode=0o711)
+    caplog.set_level("INFO")
 
     home = choose_home(private / "devflow", server_account())
 
