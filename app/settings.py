@@ -16,22 +16,49 @@ class Environment(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="DEVFLOW_", extra="ignore")
 
-    data_dir: Path | None = None
-    database_url: SecretStr | None = None
-    workspace_root: Path | None = None
-    model: str | None = None
-    budget_usd: Decimal | None = Field(default=None, gt=0)
-    price_file: Path | None = None
-    toolchain: str = ""
-    heartbeat_seconds: float = Field(default=5, gt=0)
-    worker_dead_after_seconds: float = Field(default=30, gt=0)
-    pause_grace_seconds: float = Field(default=5, ge=0)
-    shutdown_drain_seconds: float = Field(default=10, ge=0)
-    max_concurrent_runs: int = Field(default=4, ge=1)
-    retry_max_attempts: int = Field(default=5, ge=1)
-    retry_initial_delay: float = Field(default=0.5, ge=0)
-    openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
-    openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
+    data_dir: Path | None = Field(
+        default=None, description="Folder for everything Devflow keeps; default: `devflow` in the user's data folder."
+    )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="A Postgres of 15 or later, `postgresql://user:password@host/database`; default: the embedded one.",
+    )
+    workspace_root: Path | None = Field(
+        default=None, description="Folder for the runs' worktrees; default: `workspaces` in the data folder."
+    )
+    model: str | None = Field(default=None, description="Model for every persona, unless `--model` names one.")
+    budget_usd: Decimal | None = Field(
+        default=None, gt=0, description="Cap of a run in US dollars where neither the run nor its files set one."
+    )
+    price_file: Path | None = Field(default=None, description="YAML file with prices that replace built-in ones.")
+    toolchain: str = Field(
+        default="", description="Further folders that confined commands may read and find programs in, split by `:`."
+    )
+    heartbeat_seconds: float = Field(default=5, gt=0, description="How often a worker says that it lives.")
+    worker_dead_after_seconds: float = Field(
+        default=30, gt=0, description="How long a worker may be silent before others take its runs over."
+    )
+    pause_grace_seconds: float = Field(
+        default=5, ge=0, description="How long a pause waits for the agent's next safe point before it cuts it off."
+    )
+    shutdown_drain_seconds: float = Field(
+        default=10, ge=0, description="How long a worker that stops lets its runs go on before it cancels them."
+    )
+    max_concurrent_runs: int = Field(default=4, ge=1, description="How many runs one worker drives at once.")
+    retry_max_attempts: int = Field(default=5, ge=1, description="How often one model call is tried at most.")
+    retry_initial_delay: float = Field(
+        default=0.5, ge=0, description="Seconds before the first repetition of a model call; doubled each time."
+    )
+    openai_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias="OPENAI_API_KEY",
+        description="Key for the model server; may be unset for a local one.",
+    )
+    openai_base_url: str | None = Field(
+        default=None,
+        validation_alias="OPENAI_BASE_URL",
+        description="An OpenAI-compatible server, such as `http://127.0.0.1:8080/v1`; default: OpenAI's own.",
+    )
 
 
 def read_settings() -> Settings:

@@ -83,6 +83,11 @@ def problems_of(document: Document, model: type[BaseModel], error: ValidationErr
     return sorted(problems, key=lambda problem: problem.line)
 
 
+def allowed_at(model: type[BaseModel], where: Location) -> str:
+    """Return in words what a model takes at a place, or nothing where it says nothing."""
+    return _describe(model.model_json_schema(), where)
+
+
 def _at(schema: Mapping[str, Any], where: Location) -> dict[str, Any]:
     """Return the part of a model's JSON Schema that governs a place, or nothing where it says nothing."""
     node = _resolve(schema, schema)
