@@ -4,6 +4,7 @@ The command line, the server and the Action call these methods and nothing below
 run: two runs on one engine, or one run on two engines, cannot mix.
 """
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -30,6 +31,8 @@ from engine.store.database import Database, LockedRun
 from engine.store.embedded import open_embedded
 from engine.worker import Worker
 
+_log = logging.getLogger(__name__)
+
 
 class Engine:
     """One engine over one database; open it with `Engine.open`."""
@@ -45,7 +48,8 @@ class Engine:
     async def open(cls, settings: Settings, remotes: Remotes) -> AsyncIterator["Engine"]:
         """Connect to the database (the embedded one where the settings name none), migrate it, and close it at the end.
 
-        Raises `database_unavailable` or `database_schema_newer`.
+        A run that has ended and whose process died before it wrote the report gets it now. Raises
+        `database_unavailable` or `database_schema_newer`.
         """
         async with AsyncExitStack() as stack:
             url = settings.database_url
@@ -56,7 +60,9 @@ class Engine:
             await migrate.upgrade(url)
             database = Database(url)
             stack.push_async_callback(database.close)
-            yield cls(settings, database, remotes)
+            engine = cls(settings, database, remotes)
+            await engine.write_missing_reports()
+            yield engine
 
     async def start(self, request: StartRequest) -> UUID:
         """Create a run and ring for it; whatever is wrong with the request is raised before a run exists."""
@@ -147,6 +153,18 @@ class Engine:
             run = await runs.get_run(tx, run_id)
         if RunState(run["state"]).terminal and run["final_report_path"] is None:
             await self._runner().settle(run_id)
+
+    async def write_missing_reports(self) -> None:
+        """Write the reports of runs that have ended without one and that no living worker is about."""
+        async with self.database.transaction() as tx:
+            unreported = await leases.unreported(tx, self.settings.worker_dead_after_seconds)
+        for run_id in unreported:
+            try:
+                await self._runner().settle(run_id)
+            except DevflowError as error:
+                if error.code == "database_unavailable":
+                    raise
+                _log.warning("the report of run %s is still missing: %s", run_id, error)
 
     def worker(self, only_run: UUID | None = None) -> Worker:
         """Return a worker that advances runs: all of them, or only one.

@@ -77,7 +77,10 @@ async def write_missing_report(services: Services, run_id: UUID, worker: WorkerI
         await workers.register(tx, worker)
     try:
         lease = await leases.take(database, run_id, worker.worker_id, services.settings.worker_dead_after_seconds)
-        await close_run(services, lease)
+        async with database.transaction() as tx:
+            missing = (await get_run(tx, run_id))["final_report_path"] is None
+        if missing:  # unless another process was faster
+            await close_run(services, lease)
         await leases.hand_back(database, lease, leases.nothing)
     except DevflowError as error:
         if error.code not in ("worker_already_running", "fenced"):

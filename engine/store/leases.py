@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, select, te
 from engine.domain.errors import DevflowError
 from engine.domain.states import RunState
 from engine.store.database import Database, FencedRun, Lease, LockedRun, Transaction
+from engine.store.runs import REPORT_MISSING
 from engine.store.tables import RUNNABLE, runs, workers
 from engine.store.workers import is_gone
 
@@ -135,6 +136,18 @@ async def runnable(
     rows = await tx.all(statement)
     free = (row for row in rows if not row["alive"] or row["worker_id"] == idle_worker or is_gone(row))
     return [row["run_id"] for row, _ in zip(free, range(limit), strict=False)]
+
+
+async def unreported(tx: Transaction, dead_after_seconds: float, limit: int = 100) -> list[UUID]:
+    """Return the runs that have ended, have no report and are held by no worker that lives, oldest first."""
+    statement = (
+        select(runs.c.run_id, workers, _alive(dead_after_seconds).label("alive"))
+        .select_from(runs.outerjoin(workers, workers.c.worker_id == runs.c.lease_worker))
+        .where(REPORT_MISSING)
+        .order_by(runs.c.created_at, runs.c.run_id)
+    )
+    rows = [row for row in await tx.all(statement) if not row["alive"] or is_gone(row)]
+    return [row["run_id"] for row in rows[:limit]]
 
 
 def _alive(dead_after_seconds: float) -> ColumnElement[bool]:
