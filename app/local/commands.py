@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 from app.local import console
@@ -202,12 +203,13 @@ async def _drive(
     return code
 
 
-def _tell_summary(run_id: UUID, summary: dict[str, object]) -> None:
+def _tell_summary(run_id: UUID, summary: dict[str, Any]) -> None:
     short = short_id(run_id)
     cost = "unknown" if summary["cost_usd"] is None else f"{summary['cost_usd']:.4f} USD"
     console.tell(f"state:   {summary['state']}")
     console.tell(f"branch:  {summary['branch']} at {str(summary['head_sha'])[:12]}")
-    console.tell(f"cost:    {cost}, {summary['total_tokens']} tokens in {summary['llm_call_count']} calls")
+    calls = console.count(summary["llm_call_count"], "call")
+    console.tell(f"cost:    {cost}, {summary['total_tokens']} tokens in {calls}")
     if summary["report_path"]:
         console.tell(f"report:  {summary['report_path']}")
     error = summary["error"]

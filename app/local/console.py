@@ -33,9 +33,14 @@ def tell(text: str) -> None:
     out.print(plain(text))
 
 
-def show_markdown(text: str) -> None:
+def show_markdown(text: str, *, to: Console = err) -> None:
     """Print a document for a person."""
-    err.print(Markdown(plain(text), hyperlinks=False))
+    to.print(Markdown(plain(text), hyperlinks=False))
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 call`, `2 calls`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def emit_json(document: dict[str, Any]) -> None:

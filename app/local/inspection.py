@@ -56,7 +56,7 @@ async def show(settings: Settings, reference: str, as_json: bool) -> int:
     cost = "unknown" if ledger["cost_usd"] is None else f"{ledger['cost_usd']:.4f} USD"
     cap = "" if details["budget_usd"] is None else f" of at most {details['budget_usd']:.2f}"
     tokens = f"{ledger['input_tokens']} + {ledger['output_tokens']} tokens"
-    console.tell(f"{'cost:':<12} {cost}{cap}, {tokens} in {ledger['calls']} calls")
+    console.tell(f"{'cost:':<12} {cost}{cap}, {tokens} in {console.count(ledger['calls'], 'call')}")
     _show_phases(details)
     for request in details["approvals"]:
         answers = ", ".join(f"{item['action']} by {item['by']}" for item in request["decisions"]) or "no answer yet"
@@ -65,7 +65,7 @@ async def show(settings: Settings, reference: str, as_json: bool) -> int:
         console.tell(f"error: {details['error']['code']}: {details['error']['message']}")
         console.tell(f"next:  {details['error']['recovery_hint'].replace('RUN', short_id(run_id))}")
     if asked is not None:
-        console.show_markdown(asked["markdown"])
+        console.show_markdown(asked["markdown"], to=console.out)
         console.tell(f"answer: devflow approve|revise|reject|abort {short_id(run_id)}")
     return EXIT_OK
 
