@@ -24,7 +24,7 @@ class Consents:
 
     async def granted(self, repository_id: int) -> set[str]:
         """Return the hashes of the personas that a repository's people have consented to."""
-        async with self.database.transaction() as tx:
+        async with self.database.read() as tx:
             rows = await tx.all(
                 select(consents.c.persona_hash).where(
                     consents.c.repository_id == repository_id, consents.c.revoked_at.is_(None)
@@ -64,7 +64,7 @@ class Consents:
 
     async def list(self) -> list[dict[str, Any]]:
         """Return all consents, newest first."""
-        async with self.database.transaction() as tx:
+        async with self.database.read() as tx:
             rows = await tx.all(
                 select(consents, repositories.c.location)
                 .outerjoin(repositories, repositories.c.repository_id == consents.c.repository_id)

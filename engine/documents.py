@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 async def pending_document(database: Database, run_id: UUID) -> Json | None:
     """Return the run's pending request with its `markdown`, or None where the run asks nothing."""
-    async with database.transaction() as tx:
+    async with database.read() as tx:
         request = await approvals.pending_request(tx, run_id)
         if request is None:
             return None

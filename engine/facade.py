@@ -144,19 +144,19 @@ class Engine:
 
     async def last_heartbeat(self, run_id: UUID) -> datetime | None:
         """Return when the worker that holds the run's lease was last heard of, or None where nobody holds it."""
-        async with self.database.transaction() as tx:
+        async with self.database.read() as tx:
             return await leases.last_heartbeat(tx, run_id)
 
     async def settle(self, run_id: UUID) -> None:
         """Write the report of a run that has ended and has none, in this process."""
-        async with self.database.transaction() as tx:
+        async with self.database.read() as tx:
             run = await runs.get_run(tx, run_id)
         if RunState(run["state"]).terminal and run["final_report_path"] is None:
             await self._runner().settle(run_id)
 
     async def write_missing_reports(self) -> None:
         """Write the reports of runs that have ended without one and that no living worker is about."""
-        async with self.database.transaction() as tx:
+        async with self.database.read() as tx:
             unreported = await leases.unreported(tx, self.settings.worker_dead_after_seconds)
         for run_id in unreported:
             try:
@@ -176,38 +176,38 @@ class Engine:
 
     async def find(self, reference: str) -> UUID:
         """Return the run that `reference` names; raises `run_not_found` or `run_id_ambiguous`."""
-        async with self.database.transaction() as tx:
+        async with self.database.read() as tx:
             return await runs.find_run(tx, reference)
 
     async def row(self, run_id: UUID) -> RowMapping:
         """Return the run's row as it stands."""
-        async with self.database.transaction() as tx:
+        async with self.database.read() as tx:
             return await runs.get_run(tx, run_id)
 
     async def summary(self, run_id: UUID) -> views.Json:
         """Return the answer of `run` and `resume`."""
-        async with self.database.transaction() as tx:
+        async with self.database.read() as tx:
             return await views.run_summary(tx, run_id)
 
     async def details(self, run_id: UUID) -> views.Json:
         """Return the answer of `show`."""
-        async with self.database.transaction() as tx:
+        async with self.database.read() as tx:
             return await views.run_details(tx, run_id)
 
     async def list_runs(self, state: RunState | None = None) -> list[views.Json]:
         """Return the rows of `runs`, newest first."""
-        async with self.database.transaction() as tx:
+        async with self.database.read() as tx:
             return [views.run_row(row) for row in await runs.list_runs(tx, state)]
 
     async def events(self, run_id: UUID, after: int = 0) -> list[views.Json]:
         """Return the run's events with a sequence number above `after`, in order."""
-        async with self.database.transaction() as tx:
+        async with self.database.read() as tx:
             await runs.get_run(tx, run_id)
             return [views.event_row(row) for row in await events.history(tx, run_id, after)]
 
     async def broken_link(self, run_id: UUID) -> tuple[int, int | None]:
         """Return how many events the run has, and where their hash chain breaks (None: nowhere)."""
-        async with self.database.transaction() as tx:
+        async with self.database.read() as tx:
             run = await runs.get_run(tx, run_id)
             rows = await events.history(tx, run_id, limit=10_000_000)
         broken = events.first_broken_link(rows)

@@ -136,7 +136,7 @@ class Worker:
 
     async def _take(self, run_id: UUID) -> Lease | None:
         try:
-            async with self._database.transaction() as tx:
+            async with self._database.read() as tx:
                 if not leases.needs_worker(await get_run(tx, run_id)):
                     return None  # a doorbell that came late
             dead_after = self._settings.worker_dead_after_seconds
@@ -156,7 +156,7 @@ class Worker:
             _log.warning("the lease on run %s could not be handed back: %s", lease.run_id, error)
 
     async def _position(self, run_id: UUID) -> tuple[Any, ...]:
-        async with self._database.transaction() as tx:
+        async with self._database.read() as tx:
             row = await get_run(tx, run_id)
         return row["state"], row["event_seq"], row["updated_at"]
 

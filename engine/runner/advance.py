@@ -37,13 +37,13 @@ class Runner:
 
     async def advance(self, lease: Lease) -> None:
         """Take the run to its next stop. Raises `Fenced` where the lease is lost and `database_unavailable`."""
-        async with self._database.transaction() as tx:
+        async with self._database.read() as tx:
             run = await get_run(tx, lease.run_id)
         if run["requested_action"] is not None:
             await self._obey(lease, run["requested_action"])
         elif RunState(run["state"]) in (RunState.CREATED, RunState.EXECUTING):
             await self._execute(lease)
-        async with self._database.transaction() as tx:
+        async with self._database.read() as tx:
             run = await get_run(tx, lease.run_id)
         if RunState(run["state"]).terminal and run["final_report_path"] is None:
             await close_run(self._services, lease)
@@ -86,7 +86,7 @@ class Runner:
     async def _step(self, context: RunContext) -> bool:
         """Do the next thing; False once the run waits or has ended."""
         workflow = context.plan.workflow
-        async with self._database.transaction() as tx:
+        async with self._database.read() as tx:
             rows = await phases.list_phases(tx, context.plan.run_id)
         phase = next((row for row in rows if row["state"] != PhaseState.COMPLETED), None)
         if phase is None:
@@ -116,7 +116,7 @@ class Runner:
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             try:
-                async with self._database.transaction() as tx:
+                async with self._database.read() as tx:
                     run = await get_run(tx, lease.run_id)
             except DevflowError as error:
                 if error.code != "database_unavailable":

@@ -6,6 +6,7 @@ from typing import Any
 from engine.domain.config import Check, checks_of, expectations_met
 from engine.domain.workflow import Expect, PhaseSpec
 from engine.workspace.sandbox import Command, Sandbox
+from engine.workspace.secrets import redact
 from engine.workspace.worktree import Worktree
 
 OUTPUT_TAIL = 4000
@@ -48,7 +49,8 @@ async def run_checks(
     for name, check, expect in checks_of(phase, known):
         command = Command(check.run, timeout_seconds=check.timeout_seconds, network=phase.network)
         outcome = await sandbox.run(worktree.path, command)
-        tail = outcome.output[-OUTPUT_TAIL:].replace("\x00", "\ufffd")
+        # what a check prints is published, and must not take a credential along
+        tail = redact(outcome.output[-OUTPUT_TAIL:].replace("\x00", "\ufffd"))
         if outcome.timed_out:
             tail += f"\n(stopped after {check.timeout_seconds} s)"
         results.append(

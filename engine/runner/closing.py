@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 async def close_run(services: Services, lease: Lease) -> None:
     """Write the report of a run that has ended, publish it where that is possible, and remove its worktree."""
     run_id, settings, database = lease.run_id, services.settings, services.database
-    async with database.transaction() as tx:
+    async with database.read() as tx:
         run = await get_run(tx, run_id)
         report = await build_report(tx, run_id)
         location = await get_location(tx, run["repository_id"])
@@ -77,7 +77,7 @@ async def write_missing_report(services: Services, run_id: UUID, worker: WorkerI
         await workers.register(tx, worker)
     try:
         lease = await leases.take(database, run_id, worker.worker_id, services.settings.worker_dead_after_seconds)
-        async with database.transaction() as tx:
+        async with database.read() as tx:
             missing = (await get_run(tx, run_id))["final_report_path"] is None
         if missing:  # unless another process was faster
             await close_run(services, lease)

@@ -33,7 +33,7 @@ Json = dict[str, Any]
 
 async def finish(context: RunContext, spec: PhaseSpec, phase: RowMapping) -> bool:
     """Guard, check, publish and gate the phase's work; returns whether the run goes on at once."""
-    async with context.database.transaction() as tx:
+    async with context.database.read() as tx:
         stored = await phases.current_artifact(tx, context.plan.run_id, phase)
     body: bytes | None = stored["body"] if stored is not None else None
     snapshot = await publish.take_snapshot(context.worktree, context.head_sha, exclude=_excluded(context))
@@ -88,7 +88,7 @@ async def _publish(
         trailers=publish.trailers(plan.run_id, spec.key, context.lease.epoch),
         files=files,
     )
-    async with context.database.transaction() as tx:
+    async with context.database.read() as tx:
         pushed = (await get_run(tx, plan.run_id))["pushed_sha"]
     mirror = replace(context.mirror, remote=await context.remote())
     await publish.push(mirror, plan.branch, committed.sha, expected=pushed)

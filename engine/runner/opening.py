@@ -31,7 +31,7 @@ async def open_run(services: Services, lease: Lease) -> RunContext:
     settings, database = services.settings, services.database
     plan = await load_plan(database, lease.run_id)
     chosen = await sandbox.choose(plan.options["sandbox"], sandbox.Toolchain.detect(settings.toolchain_paths))
-    async with database.transaction() as tx:
+    async with database.read() as tx:
         location = await get_location(tx, plan.repository_id)
     remote = await services.remotes.remote(plan.repository_id, location)
     mirror = await Mirror.open(settings.mirrors, plan.repository_id, remote)

@@ -73,7 +73,7 @@ async def load_workflow(tx: Transaction, run: RowMapping) -> Workflow:
 
 async def load_plan(database: Database, run_id: UUID) -> Plan:
     """Return the frozen part of a run; raises `template_load_failed` or `run_metadata_missing`."""
-    async with database.transaction() as tx:
+    async with database.read() as tx:
         run = await get_run(tx, run_id)
         workflow = await load_workflow(tx, run)
         roles = {}

@@ -23,7 +23,7 @@ from engine.workspace.worktree import remove_worktree
 async def refresh_gate(services: Services, run: RowMapping) -> None:
     """Follow what was pushed to the run's branch since its gate was posted; raises `approval_superseded`."""
     database, workspaces = services.database, services.settings.workspaces
-    async with database.transaction() as tx:
+    async with database.read() as tx:
         request = await approvals.pending_request(tx, run["run_id"])
         location = await get_location(tx, run["repository_id"])
     if request is None or request["phase_key"] == approvals.OUTSIDE_PHASE or request["commit_sha"] is None:

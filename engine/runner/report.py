@@ -11,6 +11,7 @@ from engine.domain.states import PhaseState
 from engine.store import events, phases
 from engine.store.database import Transaction
 from engine.store.runs import get_inputs, get_run
+from engine.workspace.secrets import redact
 
 REPORT_SCHEMA = "devflow/report@1"
 _LAST_EVENTS = 20
@@ -22,7 +23,7 @@ async def build_report(tx: Transaction, run_id: UUID) -> Json:
     """Return the report of a run as it stands, from the store alone."""
     run = await get_run(tx, run_id)
     details = await views.run_details(tx, run_id)
-    return {
+    report = {
         "run_id": str(run_id),
         "number": run["number"],
         "title": run["title"],
@@ -49,6 +50,7 @@ async def build_report(tx: Transaction, run_id: UUID) -> Json:
         "error": details["error"],
         "ended_at": views.iso(run["ended_at"]),
     }
+    return {name: _redacted(value) for name, value in report.items()}
 
 
 def report_bytes(report: Json) -> bytes:
@@ -138,6 +140,15 @@ async def _unresolved(tx: Transaction, run_id: UUID) -> list[str]:
 def _artifact_unresolved(body: bytes) -> list[str]:
     items = json.loads(body).get("unresolved", [])
     return [str(item) for item in items] if isinstance(items, list) else []
+
+
+def _redacted(value: Any) -> Any:
+    """Return a JSON value without credentials that an error, a note or an output may have taken along."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {name: _redacted(item) for name, item in value.items()}
+    return [_redacted(item) for item in value] if isinstance(value, list) else value
 
 
 def _check(row: Any) -> Json:

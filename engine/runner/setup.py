@@ -10,6 +10,7 @@ from engine.domain.canonical import canonical_json, sha256_hex
 from engine.domain.errors import DevflowError
 from engine.runner.context import RunContext
 from engine.workspace.sandbox import Command
+from engine.workspace.secrets import redact
 
 SETUP_TIMEOUT_SECONDS = 1800
 _OUTPUT_TAIL = 2000
@@ -36,7 +37,7 @@ async def run_setup(context: RunContext) -> list[str]:
         )
         if outcome.timed_out or outcome.exit_code != 0:
             how = "ran out of time" if outcome.timed_out else f"ended with exit code {outcome.exit_code}"
-            raise DevflowError("setup_failed", f"setup `{command}` {how}: {outcome.output[-_OUTPUT_TAIL:]}")
+            raise DevflowError("setup_failed", f"setup `{command}` {how}: {redact(outcome.output[-_OUTPUT_TAIL:])}")
     after = set(await context.worktree.changed_paths(context.head_sha))
     leftovers = sorted(after - before)
     write_file(marker, json.dumps({"key": wanted, "leftovers": leftovers}).encode())

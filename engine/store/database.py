@@ -95,6 +95,23 @@ class Database:
         await self._engine.dispose()
 
     @asynccontextmanager
+    async def read(self) -> AsyncIterator[Transaction]:
+        """Open a transaction that can only read; there is nothing to commit, and so no failure point."""
+        async with AsyncExitStack() as stack:
+            with translated_errors(connecting=True):
+                connection = await stack.enter_async_context(self._engine.connect())
+                await connection.execution_options(postgresql_readonly=True)
+                await connection.begin()
+            try:
+                yield Transaction(connection)
+            except DBAPIError:
+                with translated_errors():
+                    raise
+            finally:
+                with suppress(DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                    await connection.rollback()
+
+    @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Open a transaction and commit it at the end of the block; an exception rolls it back."""
         async with self._connect() as connection:

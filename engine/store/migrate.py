@@ -23,7 +23,7 @@ async def upgrade(database_url: str) -> None:
     """
     database = Database(database_url, pool_size=1)
     try:
-        async with database.transaction() as tx:
+        async with database.read() as tx:
             if await _revision(tx) == REVISIONS[-1]:
                 return
         async with database.transaction() as tx:
@@ -41,7 +41,7 @@ async def check(database_url: str) -> str | None:
     """
     database = Database(database_url, pool_size=1)
     try:
-        async with database.transaction() as tx:
+        async with database.read() as tx:
             return await _revision(tx)
     finally:
         await database.close()
