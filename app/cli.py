@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from app import VERSION
 from app.local import commands, console, inspection
 from app.local.drive import Approve
 from app.settings import read_settings
@@ -20,7 +21,6 @@ from engine.settings import Settings
 
 app = typer.Typer(
     name="devflow",
-    help="Take an issue through a workflow of phases, each done by an AI persona and approved by a person.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,6 +43,21 @@ ApproveMode = Annotated[
     Approve | None, typer.Option("--approve", help="Who answers the gates; default: ask on a terminal, else never.")
 ]
 RepoPath = Annotated[Path, typer.Option("--repo", metavar="PATH", help="A folder of the git repository.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.tell(f"devflow {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take an issue through a workflow of phases, each done by an AI persona and approved by a person."""
 
 
 def _execute(work: Callable[[Settings], Awaitable[int]], *, as_json: bool) -> None:
