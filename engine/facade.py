@@ -99,9 +99,9 @@ class Engine:
             state = RunState(tx.row["state"])
             if state.terminal:
                 raise DevflowError("run_already_terminal", f"the run is {state}")
-            if state is RunState.PAUSED or state is RunState.CREATED:
-                raise DevflowError("illegal_transition", f"a run that is {state} cannot be paused")
-            if state is RunState.EXECUTING and await self._lease_is_live(tx):
+            if state is RunState.PAUSED:
+                raise DevflowError("illegal_transition", "the run is paused already")
+            if state is not RunState.AWAITING_APPROVAL and await self._lease_is_live(tx):
                 await runs.update_run(tx, requested_action="pause", requested_by=by, requested_note=note)
             else:
                 await lifecycle.pause_run(tx, "paused_by_person", note or f"paused by {by}", by)

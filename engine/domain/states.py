@@ -70,10 +70,10 @@ _R, _P, _Q, _S = RunState, PhaseState, RequestState, SessionState
 # By type first: members of two string enums with the same spelling are equal and would share a key.
 TRANSITIONS: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
     RunState: {
-        _R.CREATED: frozenset({_R.EXECUTING, _R.FAILED, _R.ABORTED}),
+        _R.CREATED: frozenset({_R.EXECUTING, _R.PAUSED, _R.FAILED, _R.ABORTED}),
         _R.EXECUTING: frozenset({_R.AWAITING_APPROVAL, _R.PAUSED, _R.COMPLETED, _R.FAILED, _R.ABORTED}),
         _R.AWAITING_APPROVAL: frozenset({_R.EXECUTING, _R.PAUSED, _R.FAILED, _R.ABORTED}),
-        _R.PAUSED: frozenset({_R.EXECUTING, _R.AWAITING_APPROVAL, _R.FAILED, _R.ABORTED}),
+        _R.PAUSED: frozenset({_R.CREATED, _R.EXECUTING, _R.AWAITING_APPROVAL, _R.FAILED, _R.ABORTED}),
         _R.COMPLETED: frozenset(),
         _R.FAILED: frozenset(),
         _R.ABORTED: frozenset(),

@@ -142,7 +142,7 @@ class Runner:
                 return
             if requested == "abort":
                 await lifecycle.abort_run(tx, by, note)
-            elif tx.row["state"] in (RunState.EXECUTING, RunState.AWAITING_APPROVAL):
+            elif tx.row["state"] != RunState.PAUSED:
                 await lifecycle.pause_run(tx, "paused_by_person", note or f"paused by {by}", by)
             else:
                 await update_run(tx, requested_action=None, requested_by=None, requested_note=None)
