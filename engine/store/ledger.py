@@ -13,9 +13,10 @@ from sqlalchemy import RowMapping, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from engine.agents.base import Usage
+from engine.store.agent_tables import ledger
 from engine.store.database import FencedRun, Transaction
 from engine.store.runs import update_run
-from engine.store.tables import ledger, runs
+from engine.store.tables import runs
 
 _TEN_PLACES = Decimal("1E-10")  # the columns' scale; rounded up so that the sum of rows never exceeds the run's
 

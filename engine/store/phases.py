@@ -10,7 +10,7 @@ from engine.domain.states import PhaseState, check_transition
 from engine.store.database import LockedRun, Transaction
 from engine.store.tables import artifacts, checks, phases
 
-LIVE = (PhaseState.RUNNING, PhaseState.VALIDATING, PhaseState.AWAITING_APPROVAL)
+OPEN = (PhaseState.PENDING, PhaseState.RUNNING, PhaseState.VALIDATING, PhaseState.AWAITING_APPROVAL)
 
 
 async def create_phases(tx: LockedRun, keys: list[str]) -> None:
@@ -31,6 +31,12 @@ async def create_phases(tx: LockedRun, keys: list[str]) -> None:
 async def list_phases(tx: Transaction, run_id: UUID) -> list[RowMapping]:
     """Return the run's phases in their order."""
     return await tx.all(select(phases).where(phases.c.run_id == run_id).order_by(phases.c.position))
+
+
+async def current_phase(tx: Transaction, run_id: UUID) -> RowMapping | None:
+    """Return the first phase that is not completed, or None where all are."""
+    rows = await list_phases(tx, run_id)
+    return next((row for row in rows if row["state"] != PhaseState.COMPLETED), None)
 
 
 async def get_phase(tx: Transaction, run_id: UUID, key: str) -> RowMapping:
@@ -125,9 +131,9 @@ async def close_phases(tx: LockedRun, failed: str | None, code: str | None) -> l
     skipped = []
     for row in await list_phases(tx, tx.run_id):
         key, state = row["phase_key"], PhaseState(row["state"])
-        if key == failed and state in LIVE:
+        if key == failed and state in OPEN:
             await set_phase_state(tx, key, PhaseState.FAILED, error_code=code)
-        elif state in LIVE or state is PhaseState.PENDING:
+        elif state in OPEN:
             await set_phase_state(tx, key, PhaseState.SKIPPED)
             skipped.append(key)
     return skipped

@@ -12,8 +12,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from engine.domain.ids import uuid7
 from engine.domain.states import SessionState, check_transition
+from engine.store.agent_tables import agent_sessions, prompts, session_messages, tool_calls
 from engine.store.database import FencedRun, LockedRun, Transaction
-from engine.store.tables import agent_sessions, prompts, session_messages, tool_calls
 
 EXCERPT = 2000
 _ENDED = (SessionState.CLOSED, SessionState.FAILED_NEEDS_HUMAN)

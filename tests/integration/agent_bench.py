@@ -17,9 +17,10 @@ from engine.domain.ids import uuid7
 from engine.domain.pricing import Price, PriceTable
 from engine.domain.states import RunState
 from engine.metering import Meter
+from engine.store.agent_tables import ledger, session_messages, tool_calls
 from engine.store.database import Database, Lease
 from engine.store.ledger import CallContext
-from engine.store.tables import ledger, repositories, runs, session_messages, templates, tool_calls
+from engine.store.tables import repositories, runs, templates
 
 DESK = Desk("spec", 1, "architect", "ada", "h" * 64, "scripted", "tree-1")
 PRICES = PriceTable({"scripted": Price(input=Decimal(10), output=Decimal(100))})

@@ -14,8 +14,8 @@ from engine.agents.conversation import INTERRUPTED, NOT_RUN
 from engine.agents.loop import CUT_OFF_NOTE
 from engine.agents.openai_agent import OpenAIModel
 from engine.domain.errors import DevflowError
+from engine.store.agent_tables import agent_sessions
 from engine.store.database import Database
-from engine.store.tables import agent_sessions
 from tests.integration.agent_bench import (
     PROMPT,
     Bench,

@@ -10,9 +10,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from engine.domain.errors import DevflowError
-from engine.store import jobs, migrate
+from engine.store import agent_tables, jobs, migrate, tables  # noqa: F401 - they fill the metadata
+from engine.store.columns import metadata
 from engine.store.database import Database
-from engine.store.tables import metadata
 
 
 def _differences(connection: Connection) -> list[object]:

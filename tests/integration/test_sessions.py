@@ -13,9 +13,9 @@ from engine.agents.base import ToolCall, ToolResult
 from engine.agents.conversation import NOT_RUN, Conversation, find_or_open
 from engine.domain.errors import DevflowError
 from engine.metering import Meter
+from engine.store.agent_tables import agent_sessions, ledger, prompts, session_messages
 from engine.store.database import Database, Lease
 from engine.store.events import history
-from engine.store.tables import agent_sessions, ledger, prompts, session_messages
 from tests.integration.agent_bench import (
     DESK,
     PRICES,
