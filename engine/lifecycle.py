@@ -18,7 +18,7 @@ from engine.domain.events import (
 from engine.domain.states import PhaseState, RequestState, RunState
 from engine.store import approvals, jobs, phases
 from engine.store.database import LockedRun
-from engine.store.events import append
+from engine.store.events import append, clean_json
 from engine.store.runs import set_state, update_run
 
 GATES_OUTSIDE_A_PHASE = ("budget_exceeded", "session_recovery_required")
@@ -33,8 +33,9 @@ async def complete_run(tx: LockedRun) -> None:
 
 async def fail_run(tx: LockedRun, error: DevflowError, phase_key: str | None = None) -> None:
     """End the run without its result; `phase_key` names the phase that failed, the other live ones are skipped."""
+    message = clean_json(error.message)
     phase = None if phase_key is None else await phases.get_phase(tx, tx.run_id, phase_key)
-    if phase is not None and phase["state"] in phases.LIVE:
+    if phase is not None and phase["state"] in phases.OPEN:
         await append(
             tx,
             PhaseFailed(
@@ -42,25 +43,26 @@ async def fail_run(tx: LockedRun, error: DevflowError, phase_key: str | None = N
                 round=phase["round"],
                 attempt=phase["attempts"],
                 code=error.code,
-                message=error.message,
+                message=message,
             ),
         )
     await _close(tx, RequestState.EXPIRED, by="devflow", failed=phase_key, code=error.code)
-    await set_state(tx, RunState.FAILED, error_code=error.code, error_message=error.message)
-    await append(tx, RunFailed(code=error.code, message=error.message))
+    await set_state(tx, RunState.FAILED, error_code=error.code, error_message=message)
+    await append(tx, RunFailed(code=error.code, message=message))
     await _ended(tx)
 
 
 async def abort_run(tx: LockedRun, by: str, note: str | None) -> None:
     """End the run because a person wants it."""
     await _close(tx, RequestState.ABORTED, by=by, failed=None, code=None)
-    await set_state(tx, RunState.ABORTED)
+    await set_state(tx, RunState.ABORTED, error_code=None, error_message=None)
     await append(tx, RunAborted(by=by, note=note))
     await _ended(tx)
 
 
 async def pause_run(tx: LockedRun, code: str, message: str, by: str | None = None) -> None:
     """Stop the run until a person resumes it, or answers the request that budget and session questions post."""
+    message = clean_json(message)
     await set_state(tx, RunState.PAUSED, error_code=code, error_message=message)
     await append(tx, RunPaused(number=tx.row["event_seq"], code=code, message=message, by=by))
     if code in GATES_OUTSIDE_A_PHASE:
@@ -121,7 +123,7 @@ async def _close(tx: LockedRun, state: RequestState, *, by: str, failed: str | N
     if request is not None:
         await close_request(tx, request, state, approval_resolved(request, str(state), by))
     for key in await phases.close_phases(tx, failed, code):
-        await append(tx, PhaseSkipped(phase_key=key, reason="the run ended", number=tx.row["epoch"]))
+        await append(tx, PhaseSkipped(phase_key=key, reason="the run ended", number=tx.row["event_seq"]))
 
 
 async def _ended(tx: LockedRun) -> None:

@@ -79,7 +79,7 @@ TRANSITIONS: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
         _R.ABORTED: frozenset(),
     },
     PhaseState: {
-        _P.PENDING: frozenset({_P.RUNNING, _P.SKIPPED}),
+        _P.PENDING: frozenset({_P.RUNNING, _P.FAILED, _P.SKIPPED}),  # setup can fail before the first attempt
         _P.RUNNING: frozenset({_P.VALIDATING, _P.AWAITING_APPROVAL, _P.COMPLETED, _P.FAILED, _P.PENDING, _P.SKIPPED}),
         _P.VALIDATING: frozenset({_P.RUNNING, _P.AWAITING_APPROVAL, _P.COMPLETED, _P.FAILED, _P.PENDING, _P.SKIPPED}),
         _P.AWAITING_APPROVAL: frozenset({_P.COMPLETED, _P.PENDING, _P.FAILED, _P.SKIPPED}),

@@ -67,7 +67,6 @@ class Runner:
             await asyncio.wait({steps, watch})
         requested = None if watch.cancelled() else watch.result()
         error = None if steps.cancelled() else steps.exception()
-        phase_key = holder[0].phase_key if holder else None
         if isinstance(error, Fenced):
             raise error
         if requested is not None and (steps.cancelled() or error is not None):
@@ -75,7 +74,7 @@ class Runner:
         elif isinstance(error, PauseRequested):
             await self._obey(lease, "pause")
         elif error is not None:
-            await self._stop(lease, error, phase_key)
+            await self._stop(lease, error)
 
     async def _open_and_step(self, lease: Lease, holder: list[RunContext]) -> None:
         context = await opening.open_run(self._services, lease)
@@ -87,14 +86,12 @@ class Runner:
         """Do the next thing; False once the run waits or has ended."""
         workflow = context.plan.workflow
         async with self._database.read() as tx:
-            rows = await phases.list_phases(tx, context.plan.run_id)
-        phase = next((row for row in rows if row["state"] != PhaseState.COMPLETED), None)
+            phase = await phases.current_phase(tx, context.plan.run_id)
         if phase is None:
             async with self._database.fenced(context.lease) as tx:
                 await lifecycle.complete_run(tx)
             return False
         spec = workflow.phase(phase["phase_key"])
-        context.phase_key = spec.key
         match PhaseState(phase["state"]):
             case PhaseState.PENDING:
                 await work.begin_phase(context, spec)
@@ -147,7 +144,7 @@ class Runner:
             else:
                 await update_run(tx, requested_action=None, requested_by=None, requested_note=None)
 
-    async def _stop(self, lease: Lease, raised: BaseException, phase_key: str | None) -> None:
+    async def _stop(self, lease: Lease, raised: BaseException) -> None:
         error = _as_error(raised)
         if error.code == "database_unavailable":
             raise error
@@ -157,7 +154,8 @@ class Runner:
             if RunState(tx.row["state"]).terminal:
                 return
             if error.spec.effect is Effect.FAILED:
-                await lifecycle.fail_run(tx, error, phase_key)
+                phase = await phases.current_phase(tx, tx.run_id)
+                await lifecycle.fail_run(tx, error, None if phase is None else phase["phase_key"])
             else:
                 # what would have been refused before the run was created must not cost its work now
                 await lifecycle.pause_run(tx, error.code, error.message)

@@ -44,7 +44,6 @@ class RunContext:
     head_sha: str
     setup_leftovers: list[str] = field(default_factory=list)
     safe_point: SafePoint = field(default_factory=SafePoint)
-    phase_key: str | None = None
 
     @property
     def settings(self) -> Settings:

@@ -12,6 +12,7 @@ _FINAL = {
     "artifact_timeout": "artifact_timeout_exhausted",
     "protected_path": "protected_path",
     "check_failed": "check_failed",
+    "model_reply_invalid": "model_reply_invalid",
 }
 
 

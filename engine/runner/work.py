@@ -52,6 +52,7 @@ _REASONS = {
     "artifact_invalid": RepairReason.INVALID,
     "protected_path": RepairReason.PROTECTED,
     "check_failed": RepairReason.CHECKS,
+    "model_reply_invalid": RepairReason.UNREADABLE,
 }
 
 _MAX_SESSIONS_A_ROUND = 3
@@ -144,6 +145,8 @@ async def _attempt(
                 context.safe_point.check,
             )
     except DevflowError as error:
+        if error.code == "model_reply_invalid":
+            return Fault.of(error.code, [{"path": "/", "message": error.message}])
         if error.code != "context_overflow" or not await _may_start_anew(context, spec, phase):
             raise
         await conversation.close()
@@ -172,7 +175,7 @@ def _collect(context: RunContext, spec: PhaseSpec, outcome: Outcome) -> bytes | 
             if outcome.reason in why:
                 message += f": {why[outcome.reason]}"
             return Fault.of("artifact_missing", [{"path": "/", "message": message}])
-        except files.UnsafePath as error:
+        except (files.UnsafePath, OSError) as error:
             return Fault.of("artifact_missing", [{"path": path, "message": str(error)}])
         artifact, errors = parse_artifact(content)
     if artifact is not None:
@@ -184,7 +187,7 @@ def _collect(context: RunContext, spec: PhaseSpec, outcome: Outcome) -> bytes | 
 
 
 async def _may_start_anew(context: RunContext, spec: PhaseSpec, phase: RowMapping) -> bool:
-    async with context.database.transaction() as tx:
+    async with context.database.read() as tx:
         used = await sessions.count_sessions(tx, context.plan.run_id, spec.key, phase["round"])
     return used < _MAX_SESSIONS_A_ROUND
 
@@ -225,13 +228,14 @@ def _repair(phase: RowMapping, envelope: Envelope) -> Message:
 
 def _remove_stale(context: RunContext, spec: PhaseSpec) -> None:
     if spec.expected_artifact is not None:
-        with contextlib.suppress(FileNotFoundError, files.UnsafePath):
+        # what cannot be removed like a file will not be read as one either
+        with contextlib.suppress(OSError, files.UnsafePath):
             files.remove(context.worktree.path, spec.expected_artifact.path)
 
 
 async def _envelope(context: RunContext, spec: PhaseSpec, phase: RowMapping, role: Role) -> Envelope:
     plan = context.plan
-    async with context.database.transaction() as tx:
+    async with context.database.read() as tx:
         approved = await phases.approved_artifacts(tx, plan.run_id)
         previous = await phases.previous_artifact(tx, plan.run_id, phase)
     feedback = phase["feedback"] or ""

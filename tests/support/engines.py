@@ -16,6 +16,7 @@ from app.local.remotes import LocalRemotes
 from engine.domain.states import Action, RunState
 from engine.facade import Engine
 from engine.gates import Answer, Decided
+from engine.ports import Remotes
 from engine.settings import Settings
 from engine.start import StartRequest
 from engine.store.database import Database
@@ -58,7 +59,6 @@ class House:
 
     engine: Engine
     repository: Path
-    folder: Path
 
     @property
     def database(self) -> Database:
@@ -67,8 +67,11 @@ class House:
 
     def with_settings(self, **values: Any) -> "House":
         """Return the same house with an engine of other settings, as another process would have it."""
-        engine = Engine(replace(self.engine.settings, **values), self.engine.database, self.engine.remotes)
-        return House(engine, self.repository, self.folder)
+        return House(Engine(replace(self.engine.settings, **values), self.database, LocalRemotes()), self.repository)
+
+    def with_remotes(self, remotes: Remotes) -> "House":
+        """Return the same house with a host that answers so when it is asked for the repository."""
+        return House(Engine(self.engine.settings, self.database, remotes), self.repository)
 
     def served_by(self, server: ModelServer) -> "House":
         """Return the same house with that model server."""
@@ -161,7 +164,7 @@ def make_house(folder: Path, database: Database, files: dict[str, str], **settin
         "retry_initial_delay": 0.001,
         "retry_max_attempts": 3,
     }
-    return House(Engine(Settings(**values | settings), database, LocalRemotes()), repository, folder)
+    return House(Engine(Settings(**values | settings), database, LocalRemotes()), repository)
 
 
 def small_house(folder: Path, database: Database, *phases: Json, **more: Any) -> House:
