@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format lock bench clean
+.PHONY: help demo test lint types format docs lock bench clean
 
 help:
 	@echo "make demo    an issue becomes a branch whose test passes, on a sample repository"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint    ruff: rules and format"
 	@echo "make types   mypy, strict"
 	@echo "make format  ruff, writing"
+	@echo "make docs    the tables in docs/ that are made from the code"
 	@echo "make bench   speed, as medians and ratios"
 	@echo "make lock    compile the pinned requirements anew (needs uv)"
 
@@ -50,6 +51,9 @@ types: $(VENV)/dev
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/runtime
+	@$(BIN)/python -m app.reference
 
 bench: $(VENV)/dev
 	$(BIN)/python -m bench

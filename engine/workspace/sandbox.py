@@ -33,7 +33,7 @@ async def choose(mode: str, tools: Toolchain, limits: Limits | None = None) -> S
     raise DevflowError(
         "sandbox_unavailable",
         "; ".join(reasons),
-        recovery_hint="install bubblewrap, or use a Linux with Landlock (6.7 or later); "
+        recovery_hint="install bubblewrap, or use a Linux with Landlock ABI 6 (6.12 or later); "
         "--sandbox none runs everything unconfined",
         details={"reasons": reasons},
     )
