@@ -33,7 +33,7 @@ def _text(kind: str, data: dict[str, Any]) -> str | None:
         case "run.completed":
             return "run completed"
         case "run.failed":
-            return f"run failed: {data['code']}: {data['message']}"
+            return f"run failed: {data['code']}"  # the phase that failed has said why, and the summary says it again
         case "run.aborted":
             return f"run aborted by {data['by']}" + (f": {data['note']}" if data["note"] else "")
         case "phase.started":
