@@ -15,7 +15,7 @@ from app import VERSION
 from app.local import commands, console, inspection
 from app.local.drive import Approve
 from app.settings import read_settings
-from engine.domain.errors import EXIT_OK, DevflowError
+from engine.domain.errors import EXIT_OK, EXIT_REFUSED, DevflowError, Effect
 from engine.domain.states import Action, RunState
 from engine.settings import Settings
 
@@ -65,7 +65,8 @@ def _execute(work: Callable[[Settings], Awaitable[int]], *, as_json: bool) -> No
         code = asyncio.run(_with_settings(work))
     except DevflowError as error:
         console.show_error(error, as_json=as_json)
-        code = error.spec.exit_code
+        # what a run can be paused for is a refusal where there is no run
+        code = EXIT_REFUSED if error.spec.effect is Effect.PAUSED else error.spec.exit_code
     except KeyboardInterrupt:
         code = 4
     raise typer.Exit(code)

@@ -55,6 +55,11 @@ async def check_models(
         model = _openai(settings, name)
         try:
             await model.check()
+        except DevflowError as error:
+            if error.code != "backend_unavailable":
+                raise
+            hint = "mend OPENAI_BASE_URL or OPENAI_API_KEY, or name another model with --model; then run again"
+            raise DevflowError(error.code, error.message, recovery_hint=hint) from error
         finally:
             await model.close()
 

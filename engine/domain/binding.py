@@ -92,6 +92,7 @@ def _check_overrides(workflow: Workflow, names: Mapping[str, str], by_name: Mapp
             raise DevflowError(
                 "binding_unsatisfied",
                 f"workflow {workflow.name} has no role {role!r}; its roles: {', '.join(roles)}{suggest(role, roles)}",
+                recovery_hint="name one of these roles in --persona ROLE=NAME, or in `personas` of the configuration",
             )
         if name not in by_name:
             known = ", ".join(sorted(by_name)) or "none"
