@@ -13,7 +13,7 @@ import engine
 from app.local.remotes import LocalRemotes
 from engine.facade import Engine
 from engine.settings import Settings
-from engine.store import tables
+from engine.store import agent_tables, tables
 from engine.store.database import Database
 from tests.support.repositories import git
 
@@ -104,13 +104,13 @@ def _assert_events(events: list[Json], rounds: list[tuple[str, int]]) -> None:
 
 
 async def _assert_rows(database: Database, run_id: UUID, row: Any) -> None:
-    calls = await rows_of(database, tables.ledger, run_id)
+    calls = await rows_of(database, agent_tables.ledger, run_id)
     assert {call["status"] for call in calls} <= {"settled", "unknown", "failed"}
     assert row["reserved_usd"] == 0
     ran = [call for call in calls if call["status"] != "failed"]
     assert row["llm_call_count"] == len(ran)
     assert row["spent_usd"] == sum(call["cost_usd"] or 0 for call in ran)
-    tool_calls = await rows_of(database, tables.tool_calls, run_id)
+    tool_calls = await rows_of(database, agent_tables.tool_calls, run_id)
     keys = [(call["session_id"], call["turn_index"], call["call_key"]) for call in tool_calls]
     assert len(keys) == len(set(keys))
 
