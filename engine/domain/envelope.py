@@ -65,7 +65,10 @@ class ApprovedArtifact:
 
 @dataclass(frozen=True)
 class Envelope:
-    """One prompt of one phase. `checks` are (name, command, expected) as the engine will run them."""
+    """One prompt of one phase.
+
+    `checks` are (name, command, expected) as the engine will run them; `change` is a patch of what earlier phases did.
+    """
 
     uuid: str
     run_id: str
@@ -84,6 +87,7 @@ class Envelope:
     objective: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
     approved: tuple[ApprovedArtifact, ...] = ()
+    change: str = ""
     feedback: str = ""
     checks: tuple[tuple[str, str, str], ...] = ()
     may_change_code: bool = False
@@ -130,6 +134,9 @@ def _envelope_text(envelope: Envelope) -> str:
     for artifact in envelope.approved:
         head = f"## Artifact of phase {artifact.phase_key} ({artifact.schema_id}, sha256 {artifact.digest})"
         parts.append(f"{head}\n" + untrusted("artifact", artifact.body))
+    if envelope.change.strip():
+        head = "## The change so far, as a patch against the commit that the run started from"
+        parts.append(f"{head}\n" + untrusted("patch", envelope.change))
     if envelope.feedback.strip():
         head = "## Feedback on your last round: take up every point"
         parts.append(f"{head}\n" + untrusted("feedback", envelope.feedback))

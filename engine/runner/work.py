@@ -56,6 +56,7 @@ _REASONS = {
 }
 
 _MAX_SESSIONS_A_ROUND = 3
+_MAX_PATCH = 60_000
 
 Json = dict[str, Any]
 
@@ -245,6 +246,9 @@ async def _envelope(context: RunContext, spec: PhaseSpec, phase: RowMapping, rol
     known = {name: Check.model_validate(value) for name, value in plan.options["checks"].items()}
     expected = spec.expected_artifact
     dedup_key = f"{spec.key}:{phase['round']}:{phase['attempts']}"
+    change = ""
+    if not plan.workflow.is_code_phase(spec) and context.head_sha != plan.base_sha:
+        change = await context.mirror.diff(plan.base_sha, context.head_sha, _MAX_PATCH)
     return Envelope(
         uuid=str(uuid7()),
         run_id=str(plan.run_id),
@@ -267,6 +271,7 @@ async def _envelope(context: RunContext, spec: PhaseSpec, phase: RowMapping, rol
             ApprovedArtifact(row["phase_key"], row["schema"], row["path"], row["digest"], row["body"].decode())
             for row in approved
         ),
+        change=change,
         feedback=feedback,
         checks=tuple((name, check.run, str(expect)) for name, check, expect in checks_of(spec, known)),
         may_change_code=plan.workflow.is_code_phase(spec),

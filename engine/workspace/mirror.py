@@ -21,6 +21,7 @@ from engine.atomic_file import write_file
 from engine.domain.errors import DevflowError
 from engine.ports import Remote
 from engine.workspace.git import Git, GitFailed, base_environment, check_version, git, split_nul
+from engine.workspace.rules import RUNS_FOLDER
 
 MAX_READ_BYTES = 4 << 20
 _LOCK_POLL_SECONDS = 0.05
@@ -97,6 +98,19 @@ class Mirror:
         """Return the names at the top of a commit's tree."""
         entries = await self.git.run("ls-tree", "-z", "--name-only", "--full-tree", commit)
         return split_nul(entries.stdout)
+
+    async def diff(self, older: str, newer: str, limit: int) -> str:
+        """Return what `newer` changes since `older` as a patch, without the engine's own folder.
+
+        A longer patch than `limit` characters is cut, after a list of all files with their counts of lines.
+        """
+        places = (older, newer, "--", ".", f":(exclude,top){RUNS_FOLDER}")
+        options = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-renames")
+        patch = (await self.git.run("diff", *options, *places)).stdout.decode(errors="replace")
+        if len(patch) <= limit:
+            return patch
+        summary = (await self.git.run("diff", *options, "--stat=200", *places)).stdout.decode(errors="replace")
+        return f"{summary[:limit]}\n{patch[:limit]}\n(cut: {len(patch) - limit} more characters)\n"
 
     async def gitlinks(self, commit: str) -> frozenset[str]:
         """Return the paths of a commit's submodules."""
