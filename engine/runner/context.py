@@ -55,6 +55,13 @@ class RunContext:
         """The engine's database."""
         return self.services.database
 
+    @property
+    def unpublished(self) -> list[str]:
+        """The paths in the worktree that are never part of a commit: what setup left, and artifacts' working copies."""
+        # those of earlier phases still lie there; they are published as the engine's own files
+        expected = [one.expected_artifact for one in self.plan.workflow.phases]
+        return [*self.setup_leftovers, *(artifact.path for artifact in expected if artifact)]
+
     async def remote(self) -> Remote:
         """Return the repository's remote, asked anew because its credential may have run out during the phase."""
         return await self.services.remotes.remote(self.plan.repository_id, self.location)

@@ -36,16 +36,19 @@ async def finish(context: RunContext, spec: PhaseSpec, phase: RowMapping) -> boo
     async with context.database.read() as tx:
         stored = await phases.current_artifact(tx, context.plan.run_id, phase)
     body: bytes | None = stored["body"] if stored is not None else None
-    snapshot = await publish.take_snapshot(context.worktree, context.head_sha, exclude=_excluded(context))
+    snapshot = await publish.take_snapshot(context.worktree, context.head_sha, exclude=context.unpublished)
     violations = publish.inspect(snapshot, _policy(context, spec))
     if violations:
         if not context.plan.workflow.is_code_phase(spec):
-            await context.worktree.reset_to(context.head_sha, _excluded(context))
+            await context.worktree.reset_to(context.head_sha, context.unpublished)
         await repair_or_fail(context, spec, phase, _forbidden(violations), body)
         return True
     known = {name: Check.model_validate(value) for name, value in context.plan.options["checks"].items()}
     results = await run_checks(spec, known, context.sandbox, context.worktree)
     await _record_checks(context, spec, phase, results)
+    if results:
+        # what the checks left must not pass for the agent's work when the tree is looked at again
+        await context.worktree.reset_to(snapshot.tree, context.unpublished)
     if not all_met(results):
         errors = [
             {"path": item.name, "message": _describe(item)}
@@ -189,12 +192,6 @@ async def _record_checks(context: RunContext, spec: PhaseSpec, phase: RowMapping
 def _describe(result: CheckResult) -> str:
     code = "did not finish in time" if result.exit_code is None else f"ended with exit code {result.exit_code}"
     return f"`{result.command}` {code}, expected: {result.expect}\n{result.output_tail[-2000:]}"
-
-
-def _excluded(context: RunContext) -> list[str]:
-    # working copies of earlier phases still lie in the worktree; they are published as the engine's own files
-    phases_ = context.plan.workflow.phases
-    return [*context.setup_leftovers, *(one.expected_artifact.path for one in phases_ if one.expected_artifact)]
 
 
 def _files(context: RunContext, spec: PhaseSpec, artifact: Json | None) -> dict[str, bytes]:

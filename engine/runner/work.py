@@ -64,6 +64,8 @@ Json = dict[str, Any]
 async def begin_phase(context: RunContext, spec: PhaseSpec) -> None:
     """Move a pending phase to its first attempt."""
     role = context.plan.role_of(spec)
+    # whatever earlier phases left unpublished is not this one's work
+    await context.worktree.reset_to(context.head_sha, context.unpublished)
     async with context.database.fenced(context.lease) as tx:
         phase = await phases.get_phase(tx, tx.run_id, spec.key)
         await phases.set_phase_state(tx, spec.key, PhaseState.RUNNING, attempts=1, fault=None)

@@ -19,6 +19,7 @@ from uuid import UUID
 
 from engine.atomic_file import write_file
 from engine.domain.errors import DevflowError
+from engine.workspace import files
 from engine.workspace.git import Git, GitFailed, GitResult, split_nul
 from engine.workspace.mirror import Mirror
 from engine.workspace.rules import Change, in_runs_folder, shown
@@ -144,7 +145,7 @@ class Worktree:
         return sorted(path for path in every if not any(str(above) in every for above in PurePosixPath(path).parents))
 
     async def reset_to(self, commit: str, keep: Collection[str] = ()) -> None:
-        """Make the work tree what `commit` has; ignored files and the paths in `keep` stay where they are.
+        """Make the work tree what `commit` (or a tree) has; ignored files and the paths in `keep` stay as they are.
 
         Where git cannot be let in even after what it must not meet is gone, the work tree is checked out anew.
         """
@@ -156,16 +157,18 @@ class Worktree:
         if await self.scan(commit, keep):
             await self._anew(commit)
             return
+        kept = tuple(path.strip("/") for path in keep)
+        before = await asyncio.to_thread(self._contents, kept)
         async with self._private_index() as git:
             try:
                 await git.run("read-tree", "--reset", "-u", commit)
             except GitFailed:
                 await self._anew(commit)
                 return
+            await asyncio.to_thread(self._put_back, before)
             others = await git.run("ls-files", "--others", "--exclude-standard", "-z")
             if git.index is not None:
                 git.index.replace(self.admin / "index")
-        kept = tuple(path.strip("/") for path in keep)
         for path in split_nul(others.stdout):
             if not any(path == one or path.startswith(one + "/") for one in kept):
                 await asyncio.to_thread(_delete, self.path / path)
@@ -220,6 +223,20 @@ class Worktree:
             elif found.rule == "submodule":
                 target.mkdir()
 
+    def _contents(self, paths: Collection[str]) -> dict[str, bytes]:
+        found = {}
+        for path in paths:
+            with contextlib.suppress(OSError, files.UnsafePath):
+                found[path] = files.read_bytes(self.path, path)
+        return found
+
+    def _put_back(self, contents: dict[str, bytes]) -> None:
+        # git has put back those that the commit has; files that it does not know are still as they were
+        for path, content in contents.items():
+            with contextlib.suppress(files.UnsafePath):
+                if self._contents([path]) != {path: content}:
+                    files.write_bytes(self.path, path, content)
+
     async def _anew(self, commit: str) -> None:
         fresh = await Worktree.create(self.mirror, self.path.parent.parent, self.run_id, commit)
         # the engine itself put the files back, so for its sessions this is still the same work tree
@@ -236,7 +253,8 @@ async def remove_worktree(mirror: Mirror, root: Path, run_id: UUID) -> None:
     """Delete a run's work tree and its administration, also a half-made one."""
     # the token goes first: what is left after a crash in between is no longer taken for a work tree
     (_admin(mirror, run_id) / "token").unlink(missing_ok=True)
-    for place in (_place(root, run_id).parent, _admin(mirror, run_id)):
+    leftovers = mirror.path.glob(f"index.{run_id}.*")  # of a process that died while it made a commit
+    for place in (_place(root, run_id).parent, _admin(mirror, run_id), *leftovers):
         await asyncio.to_thread(_delete, place)
 
 

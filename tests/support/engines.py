@@ -45,12 +45,12 @@ def workflow(*phases: Json, **more: Any) -> str:
         {"id": "thinker", "required_capabilities": ["spec_write"]},
         {"id": "reviewer", "required_capabilities": ["code_review"], "distinct_from": ["author"]},
     ]
-    return yaml.safe_dump({"name": "small", "version": 1, "roles": roles, "phases": list(phases)} | more)
+    return _dump({"name": "small", "version": 1, "roles": roles, "phases": list(phases)} | more)
 
 
 def config(**values: Any) -> str:
     """Return a `.github/devflow.yml`; without `checks` there are none."""
-    return yaml.safe_dump({"workflow": "small", "checks": {}} | values)
+    return _dump({"workflow": "small", "checks": {}} | values)
 
 
 @dataclass
@@ -177,3 +177,8 @@ def small_house(folder: Path, database: Database, *phases: Json, **more: Any) ->
     configured = {key: more.pop(key) for key in ("checks", "setup", "prices", "budget_usd") if key in more}
     texts = {".devflow/workflows/small.yaml": workflow(*phases, **more), ".github/devflow.yml": config(**configured)}
     return make_house(folder, database, texts | files, **settings)
+
+
+def _dump(value: Json) -> str:
+    # by way of JSON, because YAML would write a value that comes twice as an alias
+    return str(yaml.safe_dump(json.loads(json.dumps(value)), sort_keys=False))
