@@ -142,7 +142,7 @@ async def commit(
     `push_conflict` where the branch is not at the snapshot's parent.
     """
     _refuse(inspect(snapshot, PublishPolicy(code_phase=True, allow_lock_files=True)))
-    return await _commit(snapshot.mirror, branch, snapshot.parent, snapshot.tree, _message(message, trailers), files)
+    return await _commit(snapshot.mirror, branch, snapshot.parent, snapshot.tree, message, trailers, files)
 
 
 async def commit_files(
@@ -150,18 +150,25 @@ async def commit_files(
 ) -> str:
     """Commit only files of the engine on `parent`, without a work tree; returns the commit. Errors as in `commit`."""
     tree = await mirror.tree_of(parent)
-    return (await _commit(mirror, branch, parent, tree, _message(message, trailers), files)).sha
+    return (await _commit(mirror, branch, parent, tree, message, trailers, files)).sha
 
 
 async def _commit(
-    mirror: Mirror, branch: str, parent: str, tree: str, message: str, files: Mapping[str, bytes] | None
+    mirror: Mirror,
+    branch: str,
+    parent: str,
+    tree: str,
+    message: str,
+    trailers: Mapping[str, str],
+    files: Mapping[str, bytes] | None,
 ) -> Committed:
     if files:
         _refuse(await inspect_files(files))
-        tree = await _add_engine_files(mirror, tree, files)
+        tree = await _add_engine_files(mirror, tree, files, owner=trailers.get(RUN_TRAILER, ""))
+    text = _message(message, trailers)
     ref = f"refs/heads/{branch}"
     with failpoints.around(failpoints.Effect.GIT_COMMIT):
-        sha = (await mirror.git.run("commit-tree", tree, "-p", parent, "-F", "-", input=message.encode())).text
+        sha = (await mirror.git.run("commit-tree", tree, "-p", parent, "-F", "-", input=text.encode())).text
         before = await mirror.git.ref(ref)
         if before not in (None, parent):
             raise _moved(branch, before)
@@ -182,7 +189,7 @@ def _moved(branch: str, head: str | None) -> DevflowError:
     return DevflowError("push_conflict", f"the branch {branch} is at {head or 'no commit'}, somebody else moved it")
 
 
-async def _add_engine_files(mirror: Mirror, tree: str, files: Mapping[str, bytes]) -> str:
+async def _add_engine_files(mirror: Mirror, tree: str, files: Mapping[str, bytes], *, owner: str) -> str:
     for path in files:
         if not in_runs_folder(path) or ".." in path.split("/"):
             raise ValueError(f"{path} is not in the engine's folder")
@@ -192,7 +199,8 @@ async def _add_engine_files(mirror: Mirror, tree: str, files: Mapping[str, bytes
     if taken:
         # git would silently put the folder in the file's place
         raise DevflowError("protected_path", f"{taken[0]} is no folder, but the engine's files belong there")
-    index = mirror.path / f"index.{os.urandom(8).hex()}"
+    # named by the run, so that `remove_worktree` finds what a process that died here left
+    index = mirror.path / f"index.{owner}.{os.urandom(8).hex()}"
     git = Git(mirror.path, index=index)
     try:
         await git.run("read-tree", tree)
