@@ -92,7 +92,9 @@ def _budget(text: str | None) -> Decimal | None:
 def run(
     repo: RepoPath,
     issue: Annotated[str, typer.Option(metavar="FILE|-", help="The issue's text; - reads standard input.")],
-    workflow: Annotated[str | None, typer.Option(metavar="NAME")] = None,
+    workflow: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Default: the repository's own choice, else development.")
+    ] = None,
     base: Annotated[str | None, typer.Option(metavar="BRANCH", help="Default: the branch that HEAD is on.")] = None,
     approve: ApproveMode = None,
     persona: Annotated[list[str] | None, typer.Option(metavar="ROLE=NAME", help="Fill a role by name.")] = None,

@@ -152,7 +152,11 @@ async def create_retry(services: Services, run_id: UUID, by: str) -> UUID:
         old = tx.row
         state = RunState(old["state"])
         if state not in (RunState.FAILED, RunState.ABORTED):
-            hint = "it is done" if state is RunState.COMPLETED else "continue it with `devflow resume RUN`"
+            hint = (
+                "start a new one with `devflow run`"
+                if state is RunState.COMPLETED
+                else "continue it with `devflow resume RUN`"
+            )
             raise DevflowError(
                 "illegal_transition",
                 f"the run is {state}; only a failed or aborted one can be retried",

@@ -60,6 +60,7 @@ class Worker:
         Raises `database_unavailable` where the database cannot be reached at the start; later losses are waited out.
         """
         await self._beat()
+        await self._claim_queue()
         self._open = True
         deaf = asyncio.Event()
         listening = listen(self._database.url, self._queue, self._on_doorbell, deaf, self._settings.sweep_seconds)
@@ -222,6 +223,13 @@ class Worker:
             _, stuck = await asyncio.wait(left, timeout=_UNWIND_SECONDS)
             for task in stuck:
                 _log.error("%s does not end; its lease runs out by itself", task.get_name())
+
+    async def _claim_queue(self) -> None:
+        # A run at its gate needs no lease, and without this what people decide would ring where we do not listen.
+        if self._only_run is not None:
+            free = (runs.c.run_id == self._only_run) & runs.c.lease_worker.is_(None)
+            async with self._database.transaction() as tx:
+                await tx.execute(update(runs).where(free).values(queue=self._queue))
 
     async def _sign_off(self) -> None:
         try:

@@ -60,13 +60,15 @@ async def show(settings: Settings, reference: str, as_json: bool) -> int:
     _show_phases(details)
     for request in details["approvals"]:
         answers = ", ".join(f"{item['action']} by {item['by']}" for item in request["decisions"]) or "no answer yet"
-        console.tell(f"gate {request['gate_key']} of {request['phase_key']} ({request['state']}): {answers}")
+        where = "" if request["phase_key"] == "-" else f" of {request['phase_key']}"
+        console.tell(f"gate {request['gate_key']}{where} ({request['state']}): {answers}")
     if details["error"]:
         console.tell(f"error: {details['error']['code']}: {details['error']['message']}")
         console.tell(f"next:  {details['error']['recovery_hint'].replace('RUN', short_id(run_id))}")
     if asked is not None:
         console.show_markdown(asked["markdown"], to=console.out)
-        console.tell(f"answer: devflow approve|revise|reject|abort {short_id(run_id)}")
+        words = "approve|reject|abort" if asked["phase_key"] == "-" else "approve|revise|reject|abort"
+        console.tell(f"answer: devflow {words} {short_id(run_id)}")
     return EXIT_OK
 
 

@@ -16,7 +16,7 @@ def line(event: dict[str, Any], started_at: datetime) -> str | None:
     at = datetime.fromisoformat(event["at"])
     seconds = (at - started_at).total_seconds()
     minutes, rest = divmod(max(seconds, 0), 60)
-    return f"{int(minutes):3d}:{rest:04.1f}  {event['phase_key'] or '':<10} {text}"
+    return f"{int(minutes):3d}:{rest:04.1f}  {(event['phase_key'] or '').removeprefix('-'):<10} {text}"
 
 
 def _text(kind: str, data: dict[str, Any]) -> str | None:

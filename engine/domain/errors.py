@@ -82,7 +82,9 @@ ERRORS: dict[str, ErrorSpec] = {
     # asking for a run
     "run_not_found": _refused("list the runs with `devflow runs`", 404),
     "run_id_ambiguous": _refused("type more of the id"),
-    "run_already_terminal": _refused("start over from the completed phases with `devflow retry RUN`", 409),
+    "run_already_terminal": _refused(
+        "it has ended; `devflow retry RUN` starts over where it failed or was aborted", 409
+    ),
     "run_metadata_missing": _refused("the run's rows are damaged; start a new run", 409),
     "template_load_failed": _refused("the stored workflow does not match its hash; start a new run", 409, Kind.FATAL),
     "worker_already_running": _refused("wait for it, or stop that process", 409, Kind.RECOVERABLE),

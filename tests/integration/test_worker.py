@@ -68,6 +68,13 @@ async def until_state(database: Database, run_id: UUID, state: RunState, seconds
             await asyncio.sleep(0.02)
 
 
+async def until_queue(database: Database, run_id: UUID, queue: str, seconds: float = 10) -> None:
+    """Wait until decisions about the run ring on `queue`."""
+    async with asyncio.timeout(seconds):
+        while (await run_row(database, run_id))["queue"] != queue:
+            await asyncio.sleep(0.02)
+
+
 def stops_at_gate(database: Database, advanced: list[UUID] | None = None) -> Advance:
     """Return an `advance` that writes down the run and takes it to a gate."""
 
@@ -246,18 +253,19 @@ async def test_an_advance_that_changes_nothing_is_not_spun(database: Database) -
     assert tries == 1
 
 
-async def test_a_process_with_one_run_takes_no_other_and_gives_its_queue_back(database: Database) -> None:
+async def test_a_process_with_one_run_hears_about_that_at_once_takes_no_other_and_gives_its_queue_back(
+    database: Database,
+) -> None:
     mine, other = await add_run(database, RunState.AWAITING_APPROVAL), await add_run(database)
     advanced: list[UUID] = []
 
-    async with working(database, stops_at_gate(database, advanced), only_run=mine):
+    async with working(database, stops_at_gate(database, advanced), ONLY_DOORBELLS, only_run=mine):
+        await until_queue(database, mine, jobs.private_queue(mine))
         await decide(database, mine)
-        await until_state(database, mine, RunState.AWAITING_APPROVAL)
-        queue_meanwhile = (await run_row(database, mine))["queue"]
+        await until(lambda: advanced)
 
     assert set(advanced) == {mine}
     assert (await run_row(database, other))["epoch"] == 0
-    assert queue_meanwhile == jobs.private_queue(mine)
     assert (await run_row(database, mine))["queue"] == jobs.ADVANCE_RUN
 
 
