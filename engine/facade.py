@@ -18,7 +18,7 @@ from engine import consents, lifecycle, views
 from engine.documents import pending_document
 from engine.domain.errors import DevflowError
 from engine.domain.states import Action, RunState
-from engine.gates import Answer, Decided, decide
+from engine.gates import Answer, Decided, decide, repeated_answer
 from engine.ports import Remotes
 from engine.runner.advance import Runner
 from engine.runner.plan import load_plan, load_workflow
@@ -82,6 +82,8 @@ class Engine:
 
     async def _abort(self, run_id: UUID, answer: Answer) -> Decided:
         async with self.database.locked(run_id) as tx:
+            if (repeated := await repeated_answer(tx, answer)) is not None:
+                return repeated
             state = RunState(tx.row["state"])
             if state.terminal:
                 raise DevflowError("run_already_terminal", f"the run is {state}")

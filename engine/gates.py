@@ -41,10 +41,8 @@ async def decide(tx: LockedRun, workflow: Workflow, answer: Answer) -> Decided:
     Raises `run_already_terminal`, `illegal_transition`, `already_decided` or `approval_superseded`; then nothing
     has changed.
     """
-    previous = await approvals.decision_by_token(tx, answer.token)
-    if previous is not None:
-        approvals.refuse_replay(previous, answer.action)
-        return Decided(RunState(tx.row["state"]), moved=False)
+    if (repeated := await repeated_answer(tx, answer)) is not None:
+        return repeated
     request = await _pending(tx, answer.action)
     _check_version(request, answer)
     outside = request["phase_key"] == approvals.OUTSIDE_PHASE
@@ -75,6 +73,15 @@ async def decide(tx: LockedRun, workflow: Workflow, answer: Answer) -> Decided:
     else:
         await _revise(tx, workflow, request, answer)
     return Decided(RunState(tx.row["state"]), moved=True)
+
+
+async def repeated_answer(tx: LockedRun, answer: Answer) -> Decided | None:
+    """Return what an answer comes to whose token is known: nothing; `already_decided` where it was another action."""
+    previous = await approvals.decision_by_token(tx, answer.token)
+    if previous is None:
+        return None
+    approvals.refuse_replay(previous, answer.action)
+    return Decided(RunState(tx.row["state"]), moved=False)
 
 
 async def _pending(tx: LockedRun, action: Action) -> RowMapping:
