@@ -156,9 +156,12 @@ class Meter:
         return Cost(None, None)
 
 
-async def settle_orphans(tx: FencedRun) -> int:
-    """End the calls that earlier holders of the lease left open, charged at their reservations; returns how many."""
-    orphans = await open_calls(tx)
+async def settle_orphans(tx: FencedRun, *, own: bool = False) -> int:
+    """End the calls that earlier holders of the lease left open, charged at their reservations; returns how many.
+
+    With `own` also those of this lease: for a run that has ended, and so has no call under way.
+    """
+    orphans = await open_calls(tx, own=own)
     for row in orphans:
         await end_call(tx, row["call_id"], _unknown(row["reserved_usd"], row["backend"], "fenced", None, None))
     return len(orphans)

@@ -137,7 +137,8 @@ class Runner:
             note = tx.row["requested_note"]
             if RunState(tx.row["state"]).terminal:
                 return
-            if requested == "abort":
+            # who asked for a pause may have asked for more since
+            if "abort" in (requested, tx.row["requested_action"]):
                 await lifecycle.abort_run(tx, by, note)
             elif tx.row["state"] != RunState.PAUSED:
                 await lifecycle.pause_run(tx, "paused_by_person", note or f"paused by {by}", by)
@@ -153,7 +154,10 @@ class Runner:
         async with self._database.fenced(lease) as tx:
             if RunState(tx.row["state"]).terminal:
                 return
-            if error.spec.effect is Effect.FAILED:
+            if tx.row["requested_action"] == "abort":
+                # whatever came in between, the person was told that the run ends
+                await lifecycle.abort_run(tx, tx.row["requested_by"] or "somebody", tx.row["requested_note"])
+            elif error.spec.effect is Effect.FAILED:
                 phase = await phases.current_phase(tx, tx.run_id)
                 await lifecycle.fail_run(tx, error, None if phase is None else phase["phase_key"])
             else:

@@ -3,12 +3,14 @@
 A crash anywhere here leaves a run that has ended without a report; the next worker, or the next start, closes it again.
 """
 
+import asyncio
 import logging
 from uuid import UUID
 
 from engine.atomic_file import write_file
 from engine.domain.errors import DevflowError, Fenced
 from engine.domain.events import ReportWritten
+from engine.metering import settle_orphans
 from engine.runner.report import build_report, report_bytes, report_markdown
 from engine.services import Services
 from engine.store import jobs, leases, workers
@@ -20,6 +22,7 @@ from engine.workspace import publish
 from engine.workspace.git import GitFailed
 from engine.workspace.mirror import Mirror
 from engine.workspace.push import forget_branch
+from engine.workspace.secrets import redact
 from engine.workspace.worktree import remove_worktree
 
 _log = logging.getLogger(__name__)
@@ -28,6 +31,8 @@ _log = logging.getLogger(__name__)
 async def close_run(services: Services, lease: Lease) -> None:
     """Write the report of a run that has ended, publish it where that is possible, and remove its worktree."""
     run_id, settings, database = lease.run_id, services.settings, services.database
+    async with database.fenced(lease) as tx:
+        await settle_orphans(tx, own=True)  # before the report says what the run has cost
     async with database.read() as tx:
         run = await get_run(tx, run_id)
         report = await build_report(tx, run_id)
@@ -56,10 +61,10 @@ async def close_run(services: Services, lease: Lease) -> None:
         if isinstance(error, Fenced) or getattr(error, "code", "") == "database_unavailable":
             raise
         _log.warning("the report of run %s is not on its branch: %s", run_id, error)
-        report["unresolved"].append(f"the report could not be put on the branch: {error}")
+        report["unresolved"].append(f"the report could not be put on the branch: {redact(str(error))}")
     path = settings.reports / str(run_id)
-    write_file(path / "report.json", report_bytes(report))
-    write_file(path / "report.md", report_markdown(report))
+    await asyncio.to_thread(write_file, path / "report.json", report_bytes(report))
+    await asyncio.to_thread(write_file, path / "report.md", report_markdown(report))
     if mirror is not None:
         await remove_worktree(mirror, settings.workspaces, run_id)
         await forget_branch(mirror, run["branch"])

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, select, te
 from engine.domain.errors import DevflowError
 from engine.domain.states import RunState
 from engine.store.database import Database, FencedRun, Lease, LockedRun, Transaction
-from engine.store.runs import REPORT_MISSING
+from engine.store.runs import REPORT_MISSING, update_run
 from engine.store.tables import RUNNABLE, runs, workers
 from engine.store.workers import is_gone
 
@@ -92,6 +92,12 @@ async def live_holder(tx: LockedRun, dead_after_seconds: float) -> str | None:
 async def lease_is_live(tx: LockedRun, dead_after_seconds: float) -> bool:
     """Whether a worker that lives holds the locked run's lease."""
     return await live_holder(tx, dead_after_seconds) is not None
+
+
+async def revoke(tx: LockedRun) -> None:
+    """Take the lease from a holder that is taken for dead, so that it is fenced off should it only have been slow."""
+    if tx.row["lease_worker"] is not None:
+        await update_run(tx, lease_worker=None, epoch=runs.c.epoch + 1)
 
 
 async def last_heartbeat(tx: Transaction, run_id: UUID) -> datetime | None:

@@ -123,15 +123,16 @@ async def end_call(tx: FencedRun, call_id: UUID, ending: Ending, *, last_ai_mess
     return True
 
 
-async def open_calls(tx: FencedRun) -> list[RowMapping]:
-    """Return the run's calls that earlier holders of the lease reserved and never ended."""
+async def open_calls(tx: FencedRun, *, own: bool = False) -> list[RowMapping]:
+    """Return the run's calls that earlier holders of the lease (and `own`: this one) reserved and never ended."""
+    before = tx.lease.epoch + own
     return await tx.all(
         select(ledger)
         .where(
             ledger.c.repository_id == tx.repository_id,
             ledger.c.run_id == tx.run_id,
             ledger.c.status == "reserved",
-            ledger.c.epoch < tx.lease.epoch,
+            ledger.c.epoch < before,
         )
         .order_by(ledger.c.started_at, ledger.c.call_id)
     )
