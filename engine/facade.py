@@ -73,6 +73,7 @@ class Engine:
 
         An approval is checked against what the branch holds now: changed content supersedes the request.
         """
+        answer = replace(answer, note=events.clean_json(answer.note))
         if answer.action is Action.ABORT:
             return await self._abort(run_id, answer)
         if answer.action is Action.APPROVE:
@@ -92,20 +93,27 @@ class Engine:
             if await self._lease_is_live(tx):
                 await runs.update_run(tx, requested_action="abort", requested_by=answer.by, requested_note=answer.note)
             else:
+                await leases.revoke(tx)
                 await lifecycle.abort_run(tx, answer.by, answer.note)
             return Decided(RunState(tx.row["state"]), moved=True)
 
     async def pause(self, run_id: UUID, by: str, note: str | None = None) -> RunState:
         """Ask the run to stop at its next safe point, or stop it at once where nobody drives it."""
+        note = events.clean_json(note)
         async with self.database.locked(run_id) as tx:
             state = RunState(tx.row["state"])
             if state.terminal:
                 raise DevflowError("run_already_terminal", f"the run is {state}")
             if state is RunState.PAUSED:
                 raise DevflowError("illegal_transition", "the run is paused already")
-            if state is not RunState.AWAITING_APPROVAL and await self._lease_is_live(tx):
+            if tx.row["requested_action"] == "abort":
+                raise DevflowError("illegal_transition", f"{tx.row['requested_by']} has ended the run; it is stopping")
+            live = await self._lease_is_live(tx)
+            if state is not RunState.AWAITING_APPROVAL and live:
                 await runs.update_run(tx, requested_action="pause", requested_by=by, requested_note=note)
             else:
+                if not live:
+                    await leases.revoke(tx)
                 await lifecycle.pause_run(tx, "paused_by_person", note or f"paused by {by}", by)
             return RunState(tx.row["state"])
 
@@ -122,8 +130,8 @@ class Engine:
                 raise DevflowError("run_already_terminal", f"the run is {state}")
             request = await approvals.pending_request(tx, run_id)
             holder = await leases.live_holder(tx, self.settings.worker_dead_after_seconds)
-            if holder is None and tx.row["lease_worker"] is not None and state is not RunState.EXECUTING:
-                await runs.update_run(tx, lease_worker=None)  # nobody will hand it back any more
+            if holder is None and state is not RunState.EXECUTING:
+                await leases.revoke(tx)  # nobody will hand it back any more
             if state is RunState.PAUSED:
                 if request is not None:
                     raise DevflowError(
@@ -137,6 +145,8 @@ class Engine:
                     raise DevflowError("worker_already_running", f"the run is being worked on by {holder}")
                 if tx.row["requested_action"] == "pause":
                     await runs.update_run(tx, requested_action=None, requested_by=None, requested_note=None)
+                if state is RunState.EXECUTING and tx.row["lease_worker"] is None:
+                    await lifecycle.note_resumed(tx, "resumed by a person")  # a take-over notes it by itself
                 await jobs.ring_run(tx)
             return RunState(tx.row["state"])
 
@@ -148,6 +158,11 @@ class Engine:
         """Return when the worker that holds the run's lease was last heard of, or None where nobody holds it."""
         async with self.database.read() as tx:
             return await leases.last_heartbeat(tx, run_id)
+
+    async def live_holder(self, run_id: UUID) -> str | None:
+        """Return which living worker holds the run's lease, as words for people, or None."""
+        async with self.database.locked(run_id) as tx:
+            return await leases.live_holder(tx, self.settings.worker_dead_after_seconds)
 
     async def settle(self, run_id: UUID) -> None:
         """Write the report of a run that has ended and has none, in this process."""
