@@ -17,12 +17,14 @@ from engine.store.database import LockedRun
 from engine.store.events import append
 from engine.store.runs import get_location, update_run
 from engine.workspace.mirror import Mirror
-from engine.workspace.worktree import remove_worktree
 
 
 async def refresh_gate(services: Services, run: RowMapping) -> None:
-    """Follow what was pushed to the run's branch since its gate was posted; raises `approval_superseded`."""
-    database, workspaces = services.database, services.settings.workspaces
+    """Follow what was pushed to the run's branch since its gate was posted; raises `approval_superseded`.
+
+    The worktree stays as it is: a phase that begins brings it up to the run's head.
+    """
+    database = services.database
     async with database.read() as tx:
         request = await approvals.pending_request(tx, run["run_id"])
         location = await get_location(tx, run["repository_id"])
@@ -42,14 +44,12 @@ async def refresh_gate(services: Services, run: RowMapping) -> None:
         async with database.locked(run["run_id"]) as tx:
             if await _still_pending(tx, request):
                 await update_run(tx, head_sha=head, pushed_sha=head)
-        await remove_worktree(mirror, workspaces, run["run_id"])
         return
     if request["bound_digest"] is not None:
         _check_edited(plan, request, content)
     async with database.locked(run["run_id"]) as tx:
         if await _still_pending(tx, request):
             await _supersede(tx, request, head, tree, content)
-    await remove_worktree(mirror, workspaces, run["run_id"])
     raise DevflowError(
         "approval_superseded", f"somebody pushed {head[:12]} since; the gate now stands for that, look at it again"
     )
