@@ -159,9 +159,11 @@ class Engine:
         async with self.database.read() as tx:
             return await leases.last_heartbeat(tx, run_id)
 
-    async def live_holder(self, run_id: UUID) -> str | None:
-        """Return which living worker holds the run's lease, as words for people, or None."""
+    async def other_holder(self, run_id: UUID, worker_id: UUID) -> str | None:
+        """Return which living worker but `worker_id` holds the run's lease, as words for people, or None."""
         async with self.database.locked(run_id) as tx:
+            if tx.row["lease_worker"] == worker_id:
+                return None
             return await leases.live_holder(tx, self.settings.worker_dead_after_seconds)
 
     async def settle(self, run_id: UUID) -> None:

@@ -84,7 +84,7 @@ async def resume(
         run_id = await engine.find(reference)
         seen = (await engine.row(run_id))["event_seq"]
         await _resume_when_free(engine, run_id)
-        return await _drive(engine, run_id, approve, by, as_json, after=seen)
+        return await _drive(engine, run_id, approve, by, as_json, after=seen, alone=True)
 
 
 async def retry(settings: Settings, reference: str, approve: Approve | None, as_name: str | None, as_json: bool) -> int:
@@ -188,13 +188,20 @@ def read_issue(source: str) -> str:
 
 
 async def _drive(
-    engine: Engine, run_id: UUID, approve: Approve | None, by: str, as_json: bool, *, after: int = 0
+    engine: Engine,
+    run_id: UUID,
+    approve: Approve | None,
+    by: str,
+    as_json: bool,
+    *,
+    after: int = 0,
+    alone: bool = False,
 ) -> int:
     driver = Driver(engine, run_id, approve=approve or default_approve(), by=by, quiet=as_json)
     if not as_json:
         row = await engine.row(run_id)
         console.say(f"Run {row['number']} ({short_id(run_id)}): {row['title']}")
-    code = await driver.drive(after=after)
+    code = await driver.drive(after=after, alone=alone)
     summary = await engine.summary(run_id)
     if as_json:
         console.emit_json(summary)

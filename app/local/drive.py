@@ -50,13 +50,19 @@ class Driver:
         self._pause_asked = False
         self._answered: set[str] = set()
 
-    async def drive(self, *, after: int = 0) -> int:
-        """Work until there is nothing to do here; returns the exit code. Events up to `after` are not printed."""
+    async def drive(self, *, after: int = 0, alone: bool = False) -> int:
+        """Work until there is nothing to do here; returns the exit code. Events up to `after` are not printed.
+
+        With `alone`, raises `worker_already_running` where another process was the first to take the run.
+        """
         self._seen = after
         stop = asyncio.Event()
-        worker = asyncio.create_task(self._engine.worker(self._run_id).run(stop))
+        working = self._engine.worker(self._run_id)
+        worker = asyncio.create_task(working.run(stop))
         try:
             with self._signals(stop):
+                if alone:
+                    await self._be_first(worker, working.identity.worker_id)
                 return await self._follow(worker)
         finally:
             stop.set()
@@ -85,6 +91,17 @@ class Driver:
                 and (self._stopping or not await self._answer_gate())
             ):
                 return EXIT_OK
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _be_first(self, worker: asyncio.Task[None], worker_id: UUID) -> None:
+        while not worker.done():
+            run = await self._engine.row(self._run_id)
+            holder = run["lease_worker"]
+            if holder == worker_id or RunState(run["state"]) not in (RunState.CREATED, RunState.EXECUTING):
+                return
+            other = None if holder is None else await self._engine.other_holder(self._run_id, worker_id)
+            if other is not None:
+                raise DevflowError("worker_already_running", f"the run is being worked on by {other}")
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _print_events(self, run: RowMapping) -> None:

@@ -16,34 +16,31 @@ from tests.support.repositories import git
 from tests.support.short_workflow import ROUNDS, Place
 from tests.support.wholeness import assert_whole, only_run, snapshot
 
-# A whole run passes about 160 SQL commits, 5 commits, 5 pushes and 7 writes of files.
+# A whole run passes about 82 SQL commits, 5 commits, 5 pushes and 7 writes of files.
 _CHOICE = [
-    "sql_commit.before#3",
-    "sql_commit.after#14",
-    "sql_commit.before#33",
+    "sql_commit.before#1",
+    "sql_commit.after#8",
+    "sql_commit.before#20",
     "git_commit.after#1",
     "git_push.before#1",
     "git_push.after#1",
-    "sql_commit.after#47",
-    "sql_commit.before#62",
-    "git_commit.before#2",
+    "sql_commit.after#28",
+    "sql_commit.before#36",
     "git_push.after#2",
-    "sql_commit.after#95",
-    "git_commit.after#3",
-    "sql_commit.before#120",
-    "git_push.after#4",
+    "sql_commit.after#52",
+    "git_commit.before#3",
+    "sql_commit.before#68",
     "git_commit.after#5",
     "git_push.after#5",
     "file_write.before#4",
     "file_write.after#6",
-    "file_write.after#7",
 ]
 
 
 def _points() -> list[str]:
     if os.environ.get("DEVFLOW_CRASH_POINTS") != "all":
         return _CHOICE
-    times = {"sql_commit": 160, "git_commit": 5, "git_push": 5, "file_write": 7}
+    times = {"sql_commit": 84, "git_commit": 5, "git_push": 5, "file_write": 7}
     return [
         f"{name}.{side}#{number}"
         for name, most in times.items()
