@@ -13,6 +13,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import runpy
 import signal
 import socket
@@ -20,20 +21,25 @@ import sys
 import termios
 from typing import Any
 
+from detect_secrets import plugins
+
 PRELOADED = (
     "alembic.command",
+    "anyio._backends._asyncio",
     "asyncpg",
     "openai.resources.chat.completions",
     "rich.markdown",
     "rich.table",
     "sqlalchemy.dialects.postgresql.asyncpg",
+    "typer._adapters",
 )
 
 
 def main() -> None:
     """Serve the socket until the other end is closed."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    for name in ("app.cli", *PRELOADED):
+    scanners = (f"{plugins.__name__}.{module.name}" for module in pkgutil.iter_modules(plugins.__path__))
+    for name in ("app.cli", *PRELOADED, *scanners):
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
