@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import insert, text, update
 
-from bench.stage import Figure, engine, median, start_run, workflow_repository
+from bench.stage import Figure, Step, engine, medians, start_run, workflow_repository
 from engine.domain.events import PhaseSkipped
 from engine.store.database import Database
 from engine.store.events import append
@@ -20,21 +20,25 @@ SAMPLES = 100
 async def measure(folder: Path) -> list[Figure]:
     """Return the time of a transaction that appends one event, by the length of the history before it."""
     repository = workflow_repository(folder / "repository", 1)
-    numbers = itertools.count(1)
-    figures: list[Figure] = []
     async with engine(folder) as opened:
-        run_id = await start_run(opened, repository, 1)
-
-        async def append_one() -> None:
-            async with opened.database.locked(run_id) as tx:
-                await append(tx, PhaseSkipped(phase_key="p0", reason="measured", number=next(numbers)))
-
+        steps = []
         for length in HISTORIES:
+            run_id = await start_run(opened, repository, 1)
             await _fill(opened.database, run_id, length)
-            seconds = await median(append_one, SAMPLES)
-            bare = figures[0].seconds if figures else None
-            figures.append(Figure(f"append an event after {length:,}", seconds, SAMPLES, bare))
-    return figures
+            steps.append(_appending(opened.database, run_id))
+        taken = await medians(steps, SAMPLES)
+    named = zip(HISTORIES, taken, [None, *[taken[0]] * len(taken)], strict=False)
+    return [Figure(f"append an event after {length:,}", seconds, SAMPLES, bare) for length, seconds, bare in named]
+
+
+def _appending(database: Database, run_id: UUID) -> Step:
+    numbers = itertools.count(1)
+
+    async def append_one() -> None:
+        async with database.locked(run_id) as tx:
+            await append(tx, PhaseSkipped(phase_key="p0", reason="measured", number=next(numbers)))
+
+    return append_one
 
 
 async def _fill(database: Database, run_id: UUID, length: int) -> None:
