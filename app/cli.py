@@ -15,9 +15,12 @@ from app import VERSION
 from app.local import commands, console, inspection
 from app.local.drive import Approve
 from app.settings import read_settings
-from engine.domain.errors import EXIT_OK, EXIT_REFUSED, DevflowError, Effect
+from engine.domain.errors import EXIT_OK, EXIT_PAUSED, EXIT_REFUSED, DevflowError, Effect, error_of
 from engine.domain.states import Action, RunState
 from engine.settings import Settings
+
+_log = logging.getLogger(__name__)
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 app = typer.Typer(
     name="devflow",
@@ -63,12 +66,16 @@ def _options(
 def _execute(work: Callable[[Settings], Awaitable[int]], *, as_json: bool) -> None:
     try:
         code = asyncio.run(_with_settings(work))
-    except DevflowError as error:
+    except KeyboardInterrupt:
+        code = EXIT_PAUSED
+    except Exception as raised:  # noqa: BLE001 - the last stop: whatever it is, it is told with a code
+        error = error_of(raised)
+        if not isinstance(raised, DevflowError):
+            _log.debug("nobody foresaw this", exc_info=raised)
+            error.recovery_hint = "this may be a bug in Devflow; DEVFLOW_LOG_LEVEL=DEBUG shows where it happened"
         console.show_error(error, as_json=as_json)
         # what a run can be paused for is a refusal where there is no run
         code = EXIT_REFUSED if error.spec.effect is Effect.PAUSED else error.spec.exit_code
-    except KeyboardInterrupt:
-        code = 4
     raise typer.Exit(code)
 
 
@@ -242,9 +249,10 @@ def db_upgrade(as_json: AsJson = False) -> None:
 
 def main() -> None:
     """Entry point of the `devflow` command."""
+    level = os.environ.get("DEVFLOW_LOG_LEVEL", "").upper()
     logging.basicConfig(
         stream=sys.stderr,
-        level=os.environ.get("DEVFLOW_LOG_LEVEL", "WARNING").upper(),
+        level=level if level in _LEVELS else "WARNING",
         format="%(levelname)s %(name)s: %(message)s",
     )
     if sys.platform != "linux" or sys.version_info < (3, 11):

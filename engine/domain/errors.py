@@ -3,6 +3,7 @@
 The table is the only place where codes are defined; the command line, the API and the report read it.
 """
 
+import errno
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -145,3 +146,12 @@ class Fenced(DevflowError):  # noqa: N818 - the design's word for it
 
     def __init__(self, message: str) -> None:
         super().__init__("fenced", message)
+
+
+def error_of(raised: BaseException) -> DevflowError:
+    """Return the error that stands for an exception of any kind: itself, a full disk, else `internal_error`."""
+    if isinstance(raised, DevflowError):
+        return raised
+    if isinstance(raised, OSError) and raised.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DevflowError("storage_full", "no space left on the device")
+    return DevflowError("internal_error", f"{type(raised).__name__}: {raised}"[:500])

@@ -6,12 +6,11 @@ error, or the loss of the lease.
 """
 
 import asyncio
-import errno
 import logging
 from uuid import UUID
 
 from engine import lifecycle
-from engine.domain.errors import DevflowError, Effect, Fenced
+from engine.domain.errors import DevflowError, Effect, Fenced, error_of
 from engine.domain.states import PhaseState, RunState
 from engine.runner import finish, opening, work
 from engine.runner.closing import close_run, write_missing_report
@@ -146,7 +145,7 @@ class Runner:
                 await update_run(tx, requested_action=None, requested_by=None, requested_note=None)
 
     async def _stop(self, lease: Lease, raised: BaseException) -> None:
-        error = _as_error(raised)
+        error = error_of(raised)
         if error.code == "database_unavailable":
             raise error
         if error.code == "internal_error":
@@ -163,11 +162,3 @@ class Runner:
             else:
                 # what would have been refused before the run was created must not cost its work now
                 await lifecycle.pause_run(tx, error.code, error.message)
-
-
-def _as_error(raised: BaseException) -> DevflowError:
-    if isinstance(raised, DevflowError):
-        return raised
-    if isinstance(raised, OSError) and raised.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DevflowError("storage_full", "no space left on the device")
-    return DevflowError("internal_error", f"{type(raised).__name__}: {raised}"[:500])

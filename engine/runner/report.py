@@ -6,7 +6,7 @@ from uuid import UUID
 
 from engine import views
 from engine.domain.artifact import artifact_bytes
-from engine.domain.safe_text import neutralise
+from engine.domain.safe_text import neutralise, strip_hidden
 from engine.domain.states import PhaseState
 from engine.store import events, phases
 from engine.store.database import Transaction
@@ -88,7 +88,7 @@ def report_markdown(report: Json) -> bytes:
         failing = [check for check in report["checks"] if not check["met"]]
         for check in failing[-2:]:
             lines += ["", f"Output of {check['name']} in {check['phase_key']}:", ""]
-            lines += ["    " + line for line in check["output_tail"].splitlines()[-40:]]
+            lines += ["    " + line for line in strip_hidden(check["output_tail"]).splitlines()[-40:]]
     else:
         lines.append("No checks were run.")
     lines += ["", "## Decisions", ""]

@@ -1,11 +1,12 @@
 """The table of errors: pinned codes and kinds, exit codes by effect, and hints that name the next thing to do."""
 
+import errno
 import re
 from pathlib import Path
 
 import pytest
 
-from engine.domain.errors import ERRORS, DevflowError, Effect, Fenced, Kind
+from engine.domain.errors import ERRORS, DevflowError, Effect, Fenced, Kind, error_of
 
 REFUSED = [
     "repository_not_found",
@@ -114,3 +115,13 @@ def test_every_code_that_is_raised_by_name_is_in_the_table() -> None:
     text = "\n".join(path.read_text() for path in ENGINE.rglob("*.py"))
 
     assert set(re.findall(r'(?:DevflowError|ModelFault)\(\s*"([a-z_]+)"', text)) <= set(ERRORS)
+
+
+def test_an_exception_of_any_kind_has_a_code() -> None:
+    own = DevflowError("usage", "so not")
+
+    assert error_of(own) is own
+    assert error_of(OSError(errno.ENOSPC, "full")).code == "storage_full"
+    assert error_of(OSError(errno.EACCES, "closed")).code == "internal_error"
+    assert error_of(ValueError("x" * 9000)).message.startswith("ValueError: xxx")
+    assert len(error_of(ValueError("x" * 9000)).message) == 500
