@@ -22,7 +22,7 @@ from engine.gates import Answer, Decided, decide, repeated_answer
 from engine.ports import Remotes
 from engine.runner.advance import Runner
 from engine.runner.plan import load_plan, load_workflow
-from engine.runner.refresh import refresh_gate
+from engine.runner.refresh import pushed_since, refresh_gate
 from engine.services import Services
 from engine.settings import Settings
 from engine.start import StartRequest, create_retry, create_run_from
@@ -71,15 +71,21 @@ class Engine:
     async def answer(self, run_id: UUID, answer: Answer) -> Decided:
         """Record what a person answered at the run's gate; see `gates.decide` for what it raises.
 
-        An approval is checked against what the branch holds now: changed content supersedes the request.
+        An approval is checked against what the branch holds now: changed content supersedes the request. A revision
+        goes on from there: who pushed and asks for more wants both.
         """
         answer = replace(answer, note=events.clean_json(answer.note))
         if answer.action is Action.ABORT:
             return await self._abort(run_id, answer)
         if answer.action is Action.APPROVE:
             await refresh_gate(self._services, await self.row(run_id))
+        seen = await self.row(run_id)
+        pushed = await pushed_since(self._services, seen) if answer.action is Action.REVISE else None
         async with self.database.locked(run_id) as tx:
-            return await decide(tx, await load_workflow(tx, tx.row), answer)
+            decided = await decide(tx, await load_workflow(tx, tx.row), answer)
+            if pushed is not None and decided.state is RunState.EXECUTING and tx.row["head_sha"] == seen["head_sha"]:
+                await runs.update_run(tx, head_sha=pushed, pushed_sha=pushed)
+            return decided
 
     async def _abort(self, run_id: UUID, answer: Answer) -> Decided:
         async with self.database.locked(run_id) as tx:

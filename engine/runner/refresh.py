@@ -9,7 +9,7 @@ from sqlalchemy import RowMapping
 from engine import lifecycle
 from engine.domain.artifact import digest, parse_artifact, validate_artifact
 from engine.domain.errors import DevflowError
-from engine.domain.states import RequestState
+from engine.domain.states import RequestState, RunState
 from engine.runner.plan import Plan, load_plan
 from engine.services import Services
 from engine.store import approvals, phases
@@ -27,15 +27,11 @@ async def refresh_gate(services: Services, run: RowMapping) -> None:
     database = services.database
     async with database.read() as tx:
         request = await approvals.pending_request(tx, run["run_id"])
-        location = await get_location(tx, run["repository_id"])
     if request is None or request["phase_key"] == approvals.OUTSIDE_PHASE or request["commit_sha"] is None:
         return
-    remote = await services.remotes.remote(run["repository_id"], location)
-    mirror = await Mirror.open(services.settings.mirrors, run["repository_id"], remote)
-    head = await mirror.head_of_remote(run["branch"])
-    if head is None or head == run["head_sha"]:
+    mirror, head = await _fetch_head(services, run)
+    if head is None:
         return
-    await mirror.fetch(run["branch"], head)
     plan = await load_plan(database, run["run_id"])
     tree = await mirror.tree_of(head)
     path = f".devflow/runs/{run['run_id']}/{request['phase_key']}.json"
@@ -53,6 +49,25 @@ async def refresh_gate(services: Services, run: RowMapping) -> None:
     raise DevflowError(
         "approval_superseded", f"somebody pushed {head[:12]} since; the gate now stands for that, look at it again"
     )
+
+
+async def pushed_since(services: Services, run: RowMapping) -> str | None:
+    """Return the commit to which somebody has moved the branch of a run that waits at a gate, None where nobody has."""
+    if run["state"] != RunState.AWAITING_APPROVAL:
+        return None
+    return (await _fetch_head(services, run))[1]
+
+
+async def _fetch_head(services: Services, run: RowMapping) -> tuple[Mirror, str | None]:
+    async with services.database.read() as tx:
+        location = await get_location(tx, run["repository_id"])
+    remote = await services.remotes.remote(run["repository_id"], location)
+    mirror = await Mirror.open(services.settings.mirrors, run["repository_id"], remote)
+    head = await mirror.head_of_remote(run["branch"])
+    if head is None or head == run["head_sha"]:
+        return mirror, None
+    await mirror.fetch(run["branch"], head)
+    return mirror, head
 
 
 def _same(plan: Plan, request: RowMapping, tree: str, content: bytes | None) -> bool:

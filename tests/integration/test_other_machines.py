@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from engine.domain.states import Action
 from engine.store.agent_tables import agent_sessions
 from engine.store.database import Database
 from tests.support.cassettes import CHANGE, SPEC, call, submit
@@ -61,3 +62,20 @@ async def test_what_a_person_pushed_at_a_gate_stays_and_the_worktree_is_brought_
     changed = git(house.repository, "diff", "--name-status", "main", run["branch"], "--", ":!.devflow").splitlines()
     assert changed == ["A\tby_hand.py", "A\tsecond.py"]
     assert len({row["worktree_token"] for row in await house.rows(agent_sessions)}) == 1
+
+
+async def test_a_revision_goes_on_from_what_a_person_pushed_at_the_gate(tmp_path: Path, database: Database) -> None:
+    house = small_house(tmp_path, database, phase("first", gates=["look"]))
+    run_id, run = await house.run({"first/1/1": [FIRST, submit(CHANGE)], "first/2/1": [SECOND, submit(CHANGE)]})
+    git(house.repository, "checkout", "--quiet", run["branch"])
+    commit_files(house.repository, {"by_hand.py": "HAND = 1\n"})
+    git(house.repository, "checkout", "--quiet", "main")
+
+    await house.answer(run_id, Action.REVISE, note="and a second file, please")
+    run = await house.drive(run_id)
+    await house.answer(run_id)
+    run = await house.drive(run_id)
+
+    assert (run["state"], run["error_message"]) == ("completed", None)
+    changed = git(house.repository, "diff", "--name-status", "main", run["branch"], "--", ":!.devflow").splitlines()
+    assert changed == ["M\tanswer.py", "A\tby_hand.py", "A\tsecond.py"]
