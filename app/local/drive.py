@@ -70,19 +70,22 @@ class Driver:
 
     async def _follow(self, worker: asyncio.Task[None]) -> int:
         while True:
-            if worker.done():
+            ended = worker.done()
+            if ended:
                 await worker
             run = await self._engine.row(self._run_id)
             await self._print_events(run)
             state = RunState(run["state"])
             handed_back = run["lease_worker"] is None
-            if state.terminal and (worker.done() or (run["final_report_path"] and handed_back)):
+            if state.terminal and (ended or (run["final_report_path"] and handed_back)):
                 await self._print_events(run)
                 return _EXITS[state]
-            if worker.done():
-                return EXIT_PAUSED
-            if self._stopping and not self._pause_asked and state is RunState.EXECUTING:
+            under_way = state in (RunState.CREATED, RunState.EXECUTING)
+            # what was asked of a worker that has ended meanwhile has to be asked again, and holds at once
+            if self._stopping and under_way and (ended or not self._pause_asked):
                 await self._pause()
+            if ended:
+                return EXIT_PAUSED
             if state is RunState.PAUSED and handed_back and not await self._answer_pause():
                 return EXIT_PAUSED
             if (
