@@ -5,6 +5,8 @@ A crash anywhere here leaves a run that has ended without a report; the next wor
 
 import asyncio
 import logging
+from pathlib import Path
+from subprocess import CalledProcessError
 from uuid import UUID
 
 from engine.atomic_file import write_file
@@ -57,22 +59,31 @@ async def close_run(services: Services, lease: Lease) -> None:
         )
         await publish.push(mirror, run["branch"], made, expected=run["pushed_sha"])
         commit = made
-    except (DevflowError, GitFailed, OSError) as error:
+    except Exception as error:  # whatever keeps it from the branch, a run that has ended gets its report
         if isinstance(error, Fenced) or getattr(error, "code", "") == "database_unavailable":
             raise
-        _log.warning("the report of run %s is not on its branch: %s", run_id, error)
+        expected = isinstance(error, DevflowError | GitFailed | OSError)
+        _log.warning("the report of run %s is not on its branch: %s", run_id, error, exc_info=not expected)
         report["unresolved"].append(f"the report could not be put on the branch: {redact(str(error))}")
     path = settings.reports / str(run_id)
     await asyncio.to_thread(write_file, path / "report.json", report_bytes(report))
     await asyncio.to_thread(write_file, path / "report.md", report_markdown(report))
     if mirror is not None:
-        await remove_worktree(mirror, settings.workspaces, run_id)
-        await forget_branch(mirror, run["branch"])
+        await _clean_up(mirror, settings.workspaces, run_id, run["branch"])
     async with database.fenced(lease) as tx:
         values = {} if commit is None else {"head_sha": commit, "pushed_sha": commit}
         await update_run(tx, final_report_path=str(path / "report.md"), **values)
         await append(tx, ReportWritten(path=str(path / "report.md"), commit=commit))
         await jobs.forget(tx, run_id)
+
+
+async def _clean_up(mirror: Mirror, workspaces: Path, run_id: UUID, branch: str) -> None:
+    try:
+        await remove_worktree(mirror, workspaces, run_id)
+        await forget_branch(mirror, branch)
+    except (GitFailed, OSError, CalledProcessError) as error:
+        # a file that cannot be deleted must not keep a run that has ended from being closed
+        _log.warning("the worktree of run %s stays in %s: %s", run_id, workspaces, error)
 
 
 async def write_missing_report(services: Services, run_id: UUID, worker: WorkerIdentity) -> None:
