@@ -16,7 +16,7 @@ from sqlalchemy import RowMapping
 
 from engine import consents, lifecycle, views
 from engine.documents import pending_document
-from engine.domain.errors import DevflowError
+from engine.domain.errors import DevflowError, error_of
 from engine.domain.states import Action, RunState
 from engine.gates import Answer, Decided, decide, repeated_answer
 from engine.ports import Remotes
@@ -186,10 +186,13 @@ class Engine:
         for run_id in unreported:
             try:
                 await self._runner().settle(run_id)
-            except DevflowError as error:
+            except Exception as raised:
+                # one run that cannot be closed must not keep every command from being used
+                error = error_of(raised)
                 if error.code == "database_unavailable":
                     raise
-                _log.warning("the report of run %s is still missing: %s", run_id, error)
+                unforeseen = not isinstance(raised, DevflowError | OSError)
+                _log.warning("the report of run %s is still missing: %s", run_id, error, exc_info=unforeseen)
 
     def worker(self, only_run: UUID | None = None) -> Worker:
         """Return a worker that advances runs: all of them, or only one.

@@ -16,7 +16,7 @@ from engine.domain.events import (
     RunResumed,
 )
 from engine.domain.states import PhaseState, RequestState, RunState
-from engine.store import approvals, jobs, phases
+from engine.store import approvals, jobs, phases, sessions
 from engine.store.database import LockedRun
 from engine.store.events import append, clean_json
 from engine.store.runs import set_state, update_run
@@ -127,6 +127,7 @@ async def _close(tx: LockedRun, state: RequestState, *, by: str, failed: str | N
 
 
 async def _ended(tx: LockedRun) -> None:
+    await sessions.close_sessions(tx)
     # the doorbell lets whoever drives the run write its report
     await update_run(tx)
     await jobs.ring_run(tx)

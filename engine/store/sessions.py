@@ -59,6 +59,16 @@ async def create_session(
     return session_id
 
 
+async def close_sessions(tx: LockedRun) -> None:
+    """Close every session of a run that ends; those that failed stay as they are."""
+    of_run = (agent_sessions.c.repository_id == tx.repository_id, agent_sessions.c.run_id == tx.run_id)
+    await tx.execute(
+        update(agent_sessions)
+        .where(*of_run, agent_sessions.c.state.not_in(_ENDED))
+        .values(state=SessionState.CLOSED, updated_at=func.clock_timestamp())
+    )
+
+
 async def count_sessions(tx: Transaction, run_id: UUID, phase_key: str, round_: int) -> int:
     """Return how many sessions a round of a phase has had."""
     counted = await tx.execute(

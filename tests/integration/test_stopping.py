@@ -15,10 +15,11 @@ from engine.domain.states import Action
 from engine.metering import Meter
 from engine.ports import Remote
 from engine.store import leases, workers
-from engine.store.agent_tables import ledger
+from engine.store.agent_tables import agent_sessions, ledger
 from engine.store.database import Database, Lease
 from engine.store.ledger import CallContext
 from engine.store.workers import WorkerIdentity
+from engine.workspace import worktree
 from tests.integration.agent_bench import PRICES
 from tests.model_server import Script, calls, serving
 from tests.support.cassettes import SPEC, submit
@@ -151,3 +152,31 @@ async def test_a_note_that_the_database_cannot_keep_is_kept_without_what_it_cann
 
     (event,) = await house.events(run_id, "approval.resolved")
     assert event["payload"]["note"] == "no\ufffd?"
+
+
+async def test_a_run_that_has_ended_leaves_no_live_session(tmp_path: Path, database: Database) -> None:
+    house = small_house(tmp_path, database, think(), phase("more", "thinker", "dev/spec@1", gates=["look"]))
+    run_id, _ = await house.run({"think/1/1": [submit(SPEC)], "more/1/1": [submit(SPEC)]})
+
+    await house.answer(run_id, Action.ABORT)
+
+    assert [row["state"] for row in await house.rows(agent_sessions)] == ["CLOSED", "CLOSED"]
+
+
+async def test_a_worktree_that_cannot_be_deleted_keeps_no_run_from_its_end(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = small_house(tmp_path, database, think(gates=["look"]))
+    run_id, _ = await house.run({"think/1/1": [submit(SPEC)]})
+    (tree,) = (tmp_path / "data" / "workspaces").iterdir()
+    monkeypatch.setattr(worktree, "_delete", _refuse)  # root, as which tests may run, can delete everything
+
+    await house.answer(run_id, Action.REJECT)
+    await house.engine.write_missing_reports()
+
+    assert at_rest(await house.engine.row(run_id))
+    assert tree.exists()
+
+
+def _refuse(path: Path) -> None:
+    raise PermissionError(path)
