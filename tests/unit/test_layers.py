@@ -30,7 +30,7 @@ FLOORS = (
 HOSTS = {"app", "fastapi", "starlette", "uvicorn", "github", "typer", "rich", "pydantic_settings", "tests"}
 # What pure code may use: values in, values out.
 PURE = {
-    "collections", "dataclasses", "datetime", "decimal", "difflib", "enum", "functools", "hashlib", "itertools",
+    "collections", "dataclasses", "datetime", "decimal", "difflib", "enum", "errno", "functools", "hashlib", "itertools",
     "json", "jsonschema", "math", "pydantic", "pydantic_core", "re", "referencing", "string", "textwrap", "typing",
     "unicodedata", "uuid", "yaml",
 }  # fmt: skip
