@@ -42,9 +42,11 @@ class Environment(BaseSettings):
         default=5, ge=0, description="How long a pause waits for the agent's next safe point before it cuts it off."
     )
     shutdown_drain_seconds: float = Field(
-        default=10, ge=0, description="How long a worker that stops lets its runs go on before it cancels them."
+        default=10, ge=0, description="How long a worker for all runs (to come) lets its runs go on when it stops."
     )
-    max_concurrent_runs: int = Field(default=4, ge=1, description="How many runs one worker drives at once.")
+    max_concurrent_runs: int = Field(
+        default=4, ge=1, description="How many runs a worker for all runs (to come) drives at once."
+    )
     retry_max_attempts: int = Field(default=5, ge=1, description="How often one model call is tried at most.")
     retry_initial_delay: float = Field(
         default=0.5, ge=0, description="Seconds before the first repetition of a model call; doubled each time."
