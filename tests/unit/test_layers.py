@@ -31,8 +31,8 @@ HOSTS = {"app", "fastapi", "starlette", "uvicorn", "github", "typer", "rich", "p
 # What pure code may use: values in, values out.
 PURE = {
     "collections", "dataclasses", "datetime", "decimal", "difflib", "enum", "errno", "functools", "hashlib",
-    "itertools", "json", "jsonschema", "math", "pydantic", "pydantic_core", "re", "referencing", "string", "textwrap", "typing",
-    "unicodedata", "uuid", "yaml",
+    "itertools", "json", "jsonschema", "math", "pydantic", "pydantic_core", "re", "referencing", "string", "textwrap",
+    "typing", "unicodedata", "uuid", "yaml",
 }  # fmt: skip
 IMPURE = {"engine/domain/ids.py": {"os", "time"}}  # an id is made of the clock and of random bytes
 
