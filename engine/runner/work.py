@@ -92,6 +92,8 @@ async def repair_or_fail(
 ) -> None:
     """Write down what is wrong with the attempt; raise its final error where the repair is used up."""
     attempt = phase["attempts"]
+    # what the failed attempt left must not count as the work of the next one, also where a crash comes in between
+    _remove_stale(context, spec)
     async with context.database.fenced(context.lease) as tx:
         if spec.expected_artifact is not None:
             await _save(tx, spec, phase, body or b"", list(fault.errors))
@@ -114,8 +116,6 @@ async def repair_or_fail(
             await _expect(tx, spec, phase["round"], attempt + 1)
     if attempt >= MAX_ATTEMPTS:
         raise fault.final_error(spec.key)
-    # what the failed attempt left must not count as the work of the next one
-    _remove_stale(context, spec)
 
 
 async def _attempt(
