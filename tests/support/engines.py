@@ -27,7 +27,7 @@ from tests.support.repositories import make_repository
 Json = dict[str, Any]
 ISSUE = "# The answer is wrong\n\nanswer() must return 42.\n"
 CODE = "def answer():\n    return 41\n"
-PATIENCE = 40.0
+PATIENCE = 60.0
 
 
 def phase(key: str, role: str = "author", schema: str | None = "dev/change@1", **more: Any) -> Json:
