@@ -3,12 +3,12 @@
 from decimal import Decimal
 from pathlib import Path
 
-import platformdirs
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.domain.errors import DevflowError
 from engine.settings import Settings
+from engine.store.embedded import default_data_dir
 
 
 class Environment(BaseSettings):
@@ -72,10 +72,10 @@ def read_settings() -> Settings:
         raise DevflowError(
             "config_invalid", f"environment: {wrong}", recovery_hint="mend the environment variable"
         ) from None
-    data_dir = env.data_dir or Path(platformdirs.user_data_path("devflow"))
+    data_dir = env.data_dir or default_data_dir()
     return Settings(
         data_dir=data_dir.expanduser().absolute(),
-        database_url=_database_url(env.database_url),
+        database_url=(env.database_url.get_secret_value() if env.database_url else None) or None,
         workspace_root=env.workspace_root,
         openai_api_key=env.openai_api_key.get_secret_value() if env.openai_api_key else None,
         openai_base_url=env.openai_base_url or None,
@@ -91,16 +91,3 @@ def read_settings() -> Settings:
         retry_max_attempts=env.retry_max_attempts,
         retry_initial_delay=env.retry_initial_delay,
     )
-
-
-def _database_url(secret: SecretStr | None) -> str | None:
-    if secret is None or not secret.get_secret_value():
-        return None
-    scheme, separator, rest = secret.get_secret_value().partition("://")
-    if not separator or scheme not in ("postgres", "postgresql", "postgresql+asyncpg"):
-        raise DevflowError(
-            "config_invalid",
-            "DEVFLOW_DATABASE_URL is not of the form postgresql://user:password@host/database",
-            recovery_hint="mend DEVFLOW_DATABASE_URL, or unset it to use the embedded database",
-        )
-    return f"postgresql+asyncpg://{rest}"

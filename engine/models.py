@@ -42,6 +42,20 @@ def load_prices(settings: Settings, repository_prices: Mapping[str, Price]) -> P
     return Catalog().prices(data, str(settings.price_file)).merged(repository_prices)
 
 
+async def served_models(settings: Settings, cassette: tuple[str, bytes] | None) -> set[str] | None:
+    """Return the models that the server lists, so that personas it can serve are preferred; None where it says none.
+
+    Raises `backend_unavailable` where the server cannot be reached or refuses us.
+    """
+    if availability(settings, cassette)[Backend.OPENAI] is not True:
+        return None
+    model = _openai(settings, "")
+    try:
+        return {name.removeprefix("models/") for name in await model.served()} or None
+    finally:
+        await model.close()
+
+
 async def check_models(
     settings: Settings, bound: list[Binding], budget: Decimal | None, repository_prices: Mapping[str, Price]
 ) -> None:

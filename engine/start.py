@@ -94,6 +94,7 @@ async def create_run_from(services: Services, request: StartRequest) -> UUID:
         "sandbox": sandbox_mode,
         "checks": {name: check.model_dump(mode="json") for name, check in known_checks.items()},
         "checks_detected": detected,
+        "required_approvals": config.required_approvals or 1,
         "setup": list(config.setup if config.setup is not None else workflow.setup),
         # as text, because the database does not keep the order of an object's keys, and people read in that order
         "schemas": {schema_id: json.dumps(schema) for schema_id, schema in schemas.items()},
@@ -260,6 +261,7 @@ async def _bind(
         defaults={} if request.cassette else config.personas,
         overrides=request.personas,
         model=request.model or services.settings.model,
+        served_models=await models.served_models(services.settings, request.cassette),
         consents=await Consents(services.database).granted(source.repository_id),
     )
     names = {binding.persona_name for binding in bound}

@@ -126,8 +126,12 @@ class Driver:
             if asked["request_id"] in self._answered:
                 return False  # this person alone is not enough
             self._answered.add(asked["request_id"])
-            return await self._decide(Action.APPROVE, None, asked)
+            return await self._decide(Action.APPROVE, None, asked) or await self._is_answered(asked["request_id"])
         return await self._ask(asked)
+
+    async def _is_answered(self, request_id: str) -> bool:
+        current = await self._engine.pending_document(self._run_id)
+        return current is None or current["request_id"] != request_id
 
     async def _answer_pause(self) -> bool:
         """Answer a budget or session question; False where the run stays paused."""

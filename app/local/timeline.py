@@ -37,7 +37,8 @@ def _text(kind: str, data: dict[str, Any]) -> str | None:
         case "run.aborted":
             return f"run aborted by {data['by']}" + (f": {data['note']}" if data["note"] else "")
         case "phase.started":
-            return f"started by {data['persona']}{round_}"
+            why = " ".join((data.get("feedback") or "").split())
+            return f"started by {data['persona']}{round_}" + (f": {why}" if why else "")
         case "phase.skipped":
             return f"skipped: {data['reason']}"
         case "phase.completed":

@@ -77,7 +77,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "prices": "Model name to price; replaces the built-in price and the operator's.",
         "approvers": "For the GitHub App (to come): who may decide besides people with write permission.",
         "requester_may_approve": "For the GitHub App (to come).",
-        "required_approvals": "For the GitHub App (to come). In local runs the gate's own number counts.",
+        "required_approvals": "The least number of people who must approve at any gate; a gate may ask for more.",
         "labels": "For the GitHub App (to come): label to workflow.",
         "commands": "For the GitHub App (to come): whether bare `/approve` counts.",
         "on_conflict": "For the GitHub App (to come): what a second trigger does.",

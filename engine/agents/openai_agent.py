@@ -72,14 +72,18 @@ class OpenAIModel:
 
     async def check(self) -> None:
         """Raise `backend_unavailable` where the server refuses us or lists its models without this one."""
+        names = await self.served()
+        if names and not any(_same_model(self.name, listed) for listed in names):
+            raise self._unknown_model(names)
+
+    async def served(self) -> list[str]:
+        """Return the models that the server lists, none where it has no list; raises `backend_unavailable`."""
         try:
-            names = await self._list_models()
+            return await self._list_models()
         except ModelFault as fault:
             if fault.status is None or fault.status in (401, 403):
                 raise
-            return  # a server without a list of models is not asked further
-        if names and not any(_same_model(self.name, listed) for listed in names):
-            raise self._unknown_model(names)
+            return []
 
     async def complete(self, messages: list[Message], tools: list[ToolSpec], max_output_tokens: int) -> Reply:
         """Return the next turn from one try; raises `ModelFault` for whatever goes wrong on the way or there."""

@@ -99,6 +99,7 @@ class PhaseStarted(Event):
     round: int
     role: str
     persona: str
+    feedback: str | None = None
 
 
 class PhaseSkipped(Event):

@@ -14,7 +14,8 @@ async def pass_gates(tx: FencedRun, workflow: Workflow, spec: PhaseSpec) -> bool
     """Post the next request of the phase, or complete the phase where all its gates are passed.
 
     Returns whether the run can go on at once. The request is bound to the published content: a code phase to the
-    commit's tree, any other to the artifact's digest.
+    commit's tree, any other to the artifact's digest. It needs as many approvals as the gate or the repository's
+    configuration asks for, whichever is more.
     """
     phase = await phases.get_phase(tx, tx.run_id, spec.key)
     passed = {
@@ -33,7 +34,7 @@ async def pass_gates(tx: FencedRun, workflow: Workflow, spec: PhaseSpec) -> bool
         tx,
         phase_key=spec.key,
         gate_key=gate.key,
-        required_approvals=gate.required_approvals,
+        required_approvals=max(gate.required_approvals, tx.row["options"].get("required_approvals", 1)),
         digest=phase["artifact_digest"],
         tree=phase["tree_sha"],
         commit=phase["commit_sha"],

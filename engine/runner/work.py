@@ -57,6 +57,7 @@ _REASONS = {
 
 _MAX_SESSIONS_A_ROUND = 3
 _MAX_PATCH = 60_000
+_SHOWN_FEEDBACK = 400
 
 Json = dict[str, Any]
 
@@ -70,7 +71,14 @@ async def begin_phase(context: RunContext, spec: PhaseSpec) -> None:
         phase = await phases.get_phase(tx, tx.run_id, spec.key)
         await phases.set_phase_state(tx, spec.key, PhaseState.RUNNING, attempts=1, fault=None)
         await append(
-            tx, PhaseStarted(phase_key=spec.key, round=phase["round"], role=role.id, persona=role.persona.name)
+            tx,
+            PhaseStarted(
+                phase_key=spec.key,
+                round=phase["round"],
+                role=role.id,
+                persona=role.persona.name,
+                feedback=phase["feedback"] and phase["feedback"][:_SHOWN_FEEDBACK],
+            ),
         )
         await _expect(tx, spec, phase["round"], 1)
 

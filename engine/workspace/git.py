@@ -22,6 +22,7 @@ MINIMUM_VERSION = (2, 39)
 
 TIMEOUT_SECONDS = 900.0
 _GRACE_SECONDS = 2.0
+_TIMED_OUT = 124  # as timeout(1) has it
 _OPTIONS = {
     "core.hooksPath": "/dev/null",
     "core.fsmonitor": "false",
@@ -137,10 +138,14 @@ async def git(
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             stdout, stderr = await process.communicate(input)
+    except TimeoutError:
+        await _end(process)
+        result = GitResult(b"", f"fatal: git did not end within {TIMEOUT_SECONDS:.0f} s", _TIMED_OUT)
     except BaseException:
         await _end(process)
         raise
-    result = GitResult(stdout, _redact(stderr.decode(errors="replace"), env or {}), process.returncode or 0)
+    else:
+        result = GitResult(stdout, _redact(stderr.decode(errors="replace"), env or {}), process.returncode or 0)
     if result.code != 0:
         if "No space left on device" in result.stderr or "Disk quota exceeded" in result.stderr:
             raise DevflowError("storage_full", "git could not write: no space left on the device")

@@ -91,6 +91,17 @@ async def test_an_abort_that_repeats_the_token_of_an_approval_is_refused(tmp_pat
     assert (await house.engine.row(run_id))["state"] == "executing"
 
 
+async def test_the_configuration_can_ask_for_more_approvals_than_a_gate(tmp_path: Path, database: Database) -> None:
+    house = small_house(tmp_path, database, think(), required_approvals=2)
+    run_id, _ = await house.run(THINK)
+
+    first = await house.answer(run_id, by="ada")
+    second = await house.answer(run_id, by="grace")
+
+    assert (first.moved, first.missing_approvals) == (False, 1)
+    assert second.moved
+
+
 async def test_two_people_have_to_agree_where_the_gate_says_so(tmp_path: Path, database: Database) -> None:
     house = small_house(tmp_path, database, think({"key": "look", "required_approvals": 2}))
     run_id, _ = await house.run(THINK)

@@ -174,7 +174,8 @@ def small_house(folder: Path, database: Database, *phases: Json, **more: Any) ->
     """
     settings = more.pop("settings", {})
     files = more.pop("files", {})
-    configured = {key: more.pop(key) for key in ("checks", "setup", "prices", "budget_usd") if key in more}
+    ours = ("checks", "setup", "prices", "budget_usd", "required_approvals")
+    configured = {key: more.pop(key) for key in ours if key in more}
     texts = {".devflow/workflows/small.yaml": workflow(*phases, **more), ".github/devflow.yml": config(**configured)}
     return make_house(folder, database, texts | files, **settings)
 
