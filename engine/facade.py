@@ -48,7 +48,7 @@ class Engine:
     async def open(cls, settings: Settings, remotes: Remotes) -> AsyncIterator["Engine"]:
         """Connect to the database (the embedded one where the settings name none), migrate it, and close it at the end.
 
-        A run that has ended and whose process died before it wrote the report gets it now. Raises
+        A run that has ended and whose process died before it was closed gets its report now. Raises
         `database_unavailable` or `database_schema_newer`.
         """
         async with AsyncExitStack() as stack:
@@ -180,10 +180,10 @@ class Engine:
             await self._runner().settle(run_id)
 
     async def write_missing_reports(self) -> None:
-        """Write the reports of runs that have ended without one and that no living worker is about."""
+        """Close runs that have ended and lack their report or their worker; those of living workers are left alone."""
         async with self.database.read() as tx:
-            unreported = await leases.unreported(tx, self.settings.worker_dead_after_seconds)
-        for run_id in unreported:
+            unclosed = await leases.unclosed(tx, self.settings.worker_dead_after_seconds)
+        for run_id in unclosed:
             try:
                 await self._runner().settle(run_id)
             except Exception as raised:

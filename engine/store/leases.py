@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, select, te
 from engine.domain.errors import DevflowError
 from engine.domain.states import RunState
 from engine.store.database import Database, FencedRun, Lease, LockedRun, Transaction
-from engine.store.runs import REPORT_MISSING, update_run
+from engine.store.runs import ENDED, update_run
 from engine.store.tables import RUNNABLE, runs, workers
 from engine.store.workers import is_gone
 
@@ -144,12 +144,15 @@ async def runnable(
     return [row["run_id"] for row, _ in zip(free, range(limit), strict=False)]
 
 
-async def unreported(tx: Transaction, dead_after_seconds: float, limit: int = 100) -> list[UUID]:
-    """Return the runs that have ended, have no report and are held by no worker that lives, oldest first."""
+async def unclosed(tx: Transaction, dead_after_seconds: float, limit: int = 100) -> list[UUID]:
+    """Return the runs that have ended and were not closed to the end, oldest first.
+
+    They lack their report, or are still held by a worker that is gone; those of a worker that lives are its own matter.
+    """
     statement = (
         select(runs.c.run_id, workers, _alive(dead_after_seconds).label("alive"))
         .select_from(runs.outerjoin(workers, workers.c.worker_id == runs.c.lease_worker))
-        .where(REPORT_MISSING)
+        .where(ENDED, runs.c.final_report_path.is_(None) | runs.c.lease_worker.is_not(None))
         .order_by(runs.c.created_at, runs.c.run_id)
     )
     rows = [row for row in await tx.all(statement) if not row["alive"] or is_gone(row)]

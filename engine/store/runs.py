@@ -17,7 +17,7 @@ from engine.domain.states import RunState, check_transition
 from engine.store.database import LockedRun, Transaction
 from engine.store.tables import bindings, repositories, run_inputs, runs
 
-REPORT_MISSING = runs.c.final_report_path.is_(None) & runs.c.state.in_(["completed", "failed", "aborted"])
+ENDED = runs.c.state.in_([state for state in RunState if state.terminal])
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,21 @@ async def test_a_report_is_written_once_though_two_processes_miss_it(database: D
     assert [subject for subject in subjects if subject.startswith("Report")] == ["Report: run 1 is completed"]
 
 
+async def test_a_run_that_has_ended_is_freed_from_a_worker_that_died_before_it_handed_the_lease_back(
+    database: Database, tmp_path: Path
+) -> None:
+    house, run_id = await _completed_run(database, tmp_path)
+    worker = await _held_by_a_living_worker(database, run_id)
+    await age_worker(database, worker.worker_id, 3600)
+
+    async with Engine.open(house.engine.settings, LocalRemotes()) as engine:
+        row = await engine.row(run_id)
+
+    assert row["lease_worker"] is None
+    subjects = git(house.repository, "log", "--all", "--format=%s").splitlines()
+    assert len([subject for subject in subjects if subject.startswith("Report")]) == 1
+
+
 async def test_a_missing_report_that_cannot_be_published_is_still_written_beside_the_data(
     database: Database, tmp_path: Path
 ) -> None:
