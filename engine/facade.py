@@ -237,7 +237,7 @@ class Engine:
         """Return how many events the run has, and where their hash chain breaks (None: nowhere)."""
         async with self.database.read() as tx:
             run = await runs.get_run(tx, run_id)
-            rows = await events.history(tx, run_id, limit=10_000_000)
+            rows = await events.history(tx, run_id)
         broken = events.first_broken_link(rows)
         if broken is None and (len(rows) != run["event_seq"] or (rows and rows[-1]["hash"] != run["event_hash"])):
             broken = len(rows) + 1

@@ -98,10 +98,9 @@ async def create_run_from(services: Services, request: StartRequest) -> UUID:
         "setup": list(config.setup if config.setup is not None else workflow.setup),
         # as text, because the database does not keep the order of an object's keys, and people read in that order
         "schemas": {schema_id: json.dumps(schema) for schema_id, schema in schemas.items()},
-        "cassette": cassette,
         "prices": {name: price.model_dump(mode="json") for name, price in config.prices.items()},
     }
-    metadata = {"requested_by": request.by, "identity": "local", "title": title}
+    metadata = {"requested_by": request.by, "identity": "local", "title": title, "cassette": cassette}
     inputs = {"requirements_md": request.issue_text, "objective": title, "metadata": metadata, "extra": {}}
     template_body = canonical_body(workflow)
     new = NewRun(

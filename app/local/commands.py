@@ -214,7 +214,9 @@ def _tell_summary(run_id: UUID, summary: dict[str, Any]) -> None:
     short = short_id(run_id)
     cost = "unknown" if summary["cost_usd"] is None else f"{summary['cost_usd']:.4f} USD"
     console.tell(f"state:   {summary['state']}")
-    console.tell(f"branch:  {summary['branch']} at {str(summary['head_sha'])[:12]}")
+    published = summary["head_sha"] != summary["base_sha"]
+    at = f"at {str(summary['head_sha'])[:12]}" if published else "(nothing published yet)"
+    console.tell(f"branch:  {summary['branch']} {at}")
     calls = console.count(summary["llm_call_count"], "call")
     console.tell(f"cost:    {cost}, {summary['total_tokens']} tokens in {calls}")
     if summary["report_path"]:

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+_SHOWN_REASON = 120
 _QUIET = {"artifact.expected", "prompt.sent", "session.resumed", "artifact.validated"}
 
 
@@ -38,7 +39,8 @@ def _text(kind: str, data: dict[str, Any]) -> str | None:
             return f"run aborted by {data['by']}" + (f": {data['note']}" if data["note"] else "")
         case "phase.started":
             why = " ".join((data.get("feedback") or "").split())
-            return f"started by {data['persona']}{round_}" + (f": {why}" if why else "")
+            shown = why if len(why) <= _SHOWN_REASON else f"{why[:_SHOWN_REASON].rstrip()} ..."
+            return f"started by {data['persona']}{round_}" + (f": {shown}" if why else "")
         case "phase.skipped":
             return f"skipped: {data['reason']}"
         case "phase.completed":

@@ -13,6 +13,7 @@ from sqlalchemy import RowMapping
 from engine.domain.artifact import artifact_bytes, digest, stamp, validate_artifact
 from engine.domain.artifact_markdown import render_markdown
 from engine.domain.config import Check
+from engine.domain.errors import DevflowError
 from engine.domain.events import ArtifactCommitted, ArtifactValidated, CheckFinished
 from engine.domain.states import RunState
 from engine.domain.workflow import Expect, PhaseSpec
@@ -27,6 +28,7 @@ from engine.store.database import FencedRun
 from engine.store.events import append
 from engine.store.runs import get_run, update_run
 from engine.workspace import publish
+from engine.workspace.mirror import Mirror
 
 Json = dict[str, Any]
 
@@ -82,8 +84,43 @@ async def _publish(
     artifact: Json | None,
     files: dict[str, bytes],
 ) -> bool:
-    plan = context.plan
     final = None if artifact is None else artifact_bytes(artifact)
+    async with context.database.read() as tx:
+        pushed = (await get_run(tx, context.plan.run_id))["pushed_sha"]
+    mirror = replace(context.mirror, remote=await context.remote())
+    try:
+        committed = await _commit_and_push(context, mirror, spec, snapshot, files, pushed)
+    except DevflowError as error:
+        if error.code != "push_conflict":
+            raise
+        # What a lost worker had on the wire may have landed after the run was opened: dropped, and tried once more.
+        # Anybody else's commit raises the conflict again.
+        await publish.drop_unrecorded(
+            mirror,
+            context.plan.branch,
+            recorded=context.head_sha,
+            pushed=pushed,
+            run_id=context.plan.run_id,
+            epoch=context.lease.epoch,
+        )
+        committed = await _commit_and_push(context, mirror, spec, snapshot, files, pushed)
+    async with context.database.fenced(context.lease) as tx:
+        await update_run(tx, head_sha=committed.sha, pushed_sha=committed.sha)
+        await _record(tx, spec, phase, final, committed)
+        goes_on = await _next(tx, context, spec, phase, artifact)
+    context.head_sha = committed.sha
+    return goes_on
+
+
+async def _commit_and_push(
+    context: RunContext,
+    mirror: Mirror,
+    spec: PhaseSpec,
+    snapshot: publish.Snapshot,
+    files: dict[str, bytes],
+    pushed: str | None,
+) -> publish.Committed:
+    plan = context.plan
     committed = await publish.commit(
         snapshot,
         plan.branch,
@@ -91,16 +128,8 @@ async def _publish(
         trailers=publish.trailers(plan.run_id, spec.key, context.lease.epoch),
         files=files,
     )
-    async with context.database.read() as tx:
-        pushed = (await get_run(tx, plan.run_id))["pushed_sha"]
-    mirror = replace(context.mirror, remote=await context.remote())
     await publish.push(mirror, plan.branch, committed.sha, expected=pushed)
-    async with context.database.fenced(context.lease) as tx:
-        await update_run(tx, head_sha=committed.sha, pushed_sha=committed.sha)
-        await _record(tx, spec, phase, final, committed)
-        goes_on = await _next(tx, context, spec, phase, artifact)
-    context.head_sha = committed.sha
-    return goes_on
+    return committed
 
 
 async def _record(

@@ -105,8 +105,10 @@ def report_markdown(report: Json) -> bytes:
     lines += ["", "## Cost", "", f"{amount} in {cost['calls']} model calls."]
     lines += ["", "## Personas", ""]
     for item in report["bindings"]:
-        recorded = " (recorded)" if item["backend"] == "replay" else ""
-        lines.append(f"- {item['role']}: {item['persona']}, {item['backend']}, {neutralise(item['model'])}{recorded}")
+        model = (
+            "replay (recorded)" if item["backend"] == "replay" else f"{item['backend']}, {neutralise(item['model'])}"
+        )
+        lines.append(f"- {item['role']}: {item['persona']}, {model}")
     lines += ["", "## Confinement", "", _confinement(report["sandbox"])]
     if report["unresolved"]:
         lines += ["", "## Unresolved", ""]

@@ -309,7 +309,7 @@ def _meter(context: RunContext, spec: PhaseSpec, role: Role, conversation: Conve
 
 
 def _cassette(context: RunContext) -> Cassette | None:
-    stored = context.plan.options["cassette"]
+    stored = context.plan.inputs["metadata"].get("cassette")
     return None if stored is None else parse_cassette(stored["body"].encode(), stored["name"])
 
 

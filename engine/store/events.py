@@ -55,11 +55,9 @@ async def append(tx: LockedRun, event: Event) -> bool:
     return True
 
 
-async def history(tx: Transaction, run_id: UUID, after: int = 0, limit: int = 10_000) -> list[RowMapping]:
+async def history(tx: Transaction, run_id: UUID, after: int = 0) -> list[RowMapping]:
     """Return the events of a run with a sequence number above `after`, in order."""
-    return await tx.all(
-        select(events).where(events.c.run_id == run_id, events.c.seq > after).order_by(events.c.seq).limit(limit)
-    )
+    return await tx.all(select(events).where(events.c.run_id == run_id, events.c.seq > after).order_by(events.c.seq))
 
 
 async def latest(tx: Transaction, run_id: UUID, count: int) -> list[RowMapping]:

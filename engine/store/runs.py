@@ -172,7 +172,7 @@ async def find_run(tx: Transaction, reference: str) -> UUID:
     return run_id
 
 
-async def list_runs(tx: Transaction, state: RunState | None = None, limit: int = 200) -> list[RowMapping]:
+async def list_runs(tx: Transaction, state: RunState | None = None) -> list[RowMapping]:
     """Return runs, newest first; where times tie, in order of insertion."""
-    statement = select(runs).order_by(runs.c.created_at.desc(), runs.c.number.desc()).limit(limit)
+    statement = select(runs).order_by(runs.c.created_at.desc(), runs.c.number.desc())
     return await tx.all(statement.where(runs.c.state == state) if state else statement)
