@@ -237,6 +237,7 @@ class Worker:
                 if self._only_run is not None:  # from now on any worker may hear what people decide about it
                     mine = (runs.c.run_id == self._only_run) & (runs.c.queue == self._queue)
                     await tx.execute(update(runs).where(mine).values(queue=jobs.ADVANCE_RUN))
+                    # those that hear the shared queue also sweep, and find what is left to do
                     await jobs.forget(tx, self._only_run)
                 await workers.stop(tx, self.identity.worker_id)
         except DevflowError as error:

@@ -78,9 +78,9 @@ async def ring_unless_queued(tx: Transaction, queue: str, run_id: UUID) -> None:
 
 
 async def forget(tx: Transaction, run_id: UUID) -> None:
-    """Delete the doorbells of a run's private queue that nobody has taken and nobody will."""
-    statement = text("DELETE FROM pgqueuer WHERE entrypoint = :queue AND status = 'queued'")
-    await tx.execute(statement.bindparams(queue=private_queue(run_id)))
+    """Delete the doorbells for a run, in whichever queue, that nobody has taken yet."""
+    statement = text("DELETE FROM pgqueuer WHERE payload = :payload AND status = 'queued'")
+    await tx.execute(statement.bindparams(payload=str(run_id).encode()))
 
 
 async def prune(tx: Transaction) -> None:

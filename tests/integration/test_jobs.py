@@ -47,16 +47,18 @@ async def test_the_sweepers_doorbell_is_not_doubled_while_one_waits(database: Da
     assert await queued(database) == [(jobs.ADVANCE_RUN, str(run_id).encode())]
 
 
-async def test_forgetting_a_run_deletes_its_private_doorbells_only(database: Database) -> None:
+async def test_forgetting_a_run_deletes_its_doorbells_in_every_queue_and_no_others(database: Database) -> None:
     mine, other = await add_run(database), await add_run(database)
     async with database.transaction() as tx:
-        for queue in (jobs.private_queue(mine), jobs.private_queue(other), jobs.ADVANCE_RUN):
-            await jobs.ring(tx, queue, b"x")
+        for run_id in (mine, other):
+            for queue in (jobs.private_queue(run_id), jobs.ADVANCE_RUN):
+                await jobs.ring(tx, queue, str(run_id).encode())
 
     async with database.transaction() as tx:
         await jobs.forget(tx, mine)
 
-    assert [queue for queue, _ in await queued(database)] == [jobs.private_queue(other), jobs.ADVANCE_RUN]
+    bell = str(other).encode()
+    assert await queued(database) == [(jobs.private_queue(other), bell), (jobs.ADVANCE_RUN, bell)]
 
 
 async def test_old_log_rows_are_pruned_and_young_ones_kept(database: Database) -> None:
