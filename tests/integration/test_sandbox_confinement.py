@@ -96,8 +96,12 @@ async def test_the_home_folder_and_the_password_hashes_cannot_be_read(name: str,
     )
 
     assert result.exit_code != 0
+    # a toolchain inside the home folder is shown by itself: of the home, only the names on the way to it
+    home = Path.home()
+    shown = (*sandbox(name).tools.folders, worktree)
+    inside = {place.relative_to(home).parts[0] for place in shown if place.is_relative_to(home)}
     visible = {line for line in result.output.splitlines() if ":" not in line}
-    assert visible <= {".pyenv", ".local", ".cache", "worktree"}
+    assert visible <= inside
 
 
 async def test_a_symbolic_link_leads_nowhere(name: str, worktree: Path, outside: Path) -> None:

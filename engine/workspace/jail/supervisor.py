@@ -94,12 +94,16 @@ def remove_folder(folder: str) -> None:
     """Remove the private folder, also where the command took its own rights to a subfolder away."""
 
     def make_writable(function: object, path: str, error: object) -> None:
-        os.chmod(os.path.dirname(path), 0o700)
-        if os.path.isdir(path) and not os.path.islink(path):
-            os.chmod(path, 0o700)
+        for place in (os.path.dirname(path), path):
+            inside = place == folder or place.startswith(folder + "/")
+            if inside and os.path.isdir(place) and not os.path.islink(place):
+                os.chmod(place, 0o700)
 
-    shutil.rmtree(folder, onerror=make_writable)
-    shutil.rmtree(folder, ignore_errors=True)
+    # each pass opens up one more level of folders that were closed
+    for _ in range(32):
+        shutil.rmtree(folder, onerror=make_writable)
+        if not os.path.lexists(folder):
+            return
 
 
 def _read_line(descriptor: int) -> bytes:
