@@ -27,7 +27,8 @@ async def pass_gates(tx: FencedRun, workflow: Workflow, spec: PhaseSpec) -> bool
     }
     gate = next((gate for gate in workflow.gates_of(spec) if gate.key not in passed), None)
     if gate is None:
-        await phases.set_phase_state(tx, spec.key, PhaseState.COMPLETED)
+        # what somebody pushed beside the approved content is part of what was approved, and a retry starts from it
+        await phases.set_phase_state(tx, spec.key, PhaseState.COMPLETED, commit_sha=tx.row["head_sha"])
         await append(tx, PhaseCompleted(phase_key=spec.key, round=phase["round"], attempts=phase["attempts"]))
         return True
     request, posted = await approvals.post_request(

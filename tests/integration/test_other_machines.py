@@ -79,3 +79,21 @@ async def test_a_revision_goes_on_from_what_a_person_pushed_at_the_gate(tmp_path
     assert (run["state"], run["error_message"]) == ("completed", None)
     changed = git(house.repository, "diff", "--name-status", "main", run["branch"], "--", ":!.devflow").splitlines()
     assert changed == ["M\tanswer.py", "A\tby_hand.py", "A\tsecond.py"]
+
+
+async def test_a_retry_keeps_what_a_person_pushed_beside_an_approved_artifact(
+    tmp_path: Path, database: Database
+) -> None:
+    house = small_house(tmp_path, database, phase("plan", "thinker", "dev/spec@1", gates=["look"]), phase("second"))
+    turns = {"plan/1/1": [submit(SPEC)], "second/1/1": [], "second/1/2": []}
+    run_id, run = await house.run(turns)
+    git(house.repository, "checkout", "--quiet", run["branch"])
+    commit_files(house.repository, {"by_hand.py": "HAND = 1\n"})
+    git(house.repository, "checkout", "--quiet", "main")
+    await house.answer(run_id)
+    failed = await house.drive(run_id)
+
+    again = await house.drive(await house.engine.retry(run_id, "ada"))
+
+    assert failed["state"] == "failed"
+    assert "by_hand.py" in git(house.repository, "ls-tree", "--name-only", again["branch"]).splitlines()
