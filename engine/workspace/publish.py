@@ -40,7 +40,6 @@ __all__ = [
     "Snapshot",
     "Violation",
     "branch_name",
-    "changed_paths",
     "commit",
     "commit_files",
     "drop_unrecorded",
@@ -91,11 +90,6 @@ def branch_name(issue_number: int, title: str, run_id: UUID) -> str:
 def trailers(run_id: UUID, phase_key: str, epoch: int) -> dict[str, str]:
     """Return the trailers by which a commit is known as this run's."""
     return {RUN_TRAILER: str(run_id), PHASE_TRAILER: phase_key, EPOCH_TRAILER: str(epoch)}
-
-
-async def changed_paths(worktree: Worktree, parent: str) -> list[str]:
-    """Return what the work tree has changed since a commit, wholly new folders as one path; see `Worktree`."""
-    return await worktree.changed_paths(parent)
 
 
 async def take_snapshot(worktree: Worktree, parent: str, *, exclude: Collection[str] = ()) -> Snapshot:

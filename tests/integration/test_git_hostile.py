@@ -120,7 +120,7 @@ async def test_leftovers_of_setup_are_not_entered_and_not_published(bench: GitBe
     plant_repository(bench, bench.tree / "vendor" / "x")
     write(bench.tree / "vendor" / "y", "x")
     assert await bench.violations(exclude=("vendor",)) == set()
-    assert await publish.changed_paths(bench.worktree, bench.base) == ["vendor"]
+    assert await bench.worktree.changed_paths(bench.base) == ["vendor"]
     assert not bench.canary.exists()
 
 

@@ -345,7 +345,7 @@ async def test_changed_paths_name_new_folders_once(bench: GitBench) -> None:
     (bench.tree / "lib" / "deep" / "x").write_text("x")
     (bench.tree / "src" / "new.py").write_text("x")
     (bench.tree / "src" / "app.py").write_text("x")
-    assert await publish.changed_paths(bench.worktree, first) == ["lib", "src/app.py", "src/new.py"]
+    assert await bench.worktree.changed_paths(first) == ["lib", "src/app.py", "src/new.py"]
 
 
 async def test_cancelling_ends_git_and_its_children(bench: GitBench) -> None:
