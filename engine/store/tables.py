@@ -120,6 +120,8 @@ runs = Table(
     Column("error_message", Text),
     Column("final_report_path", Text),
     Column("retry_of", Uuid),
+    Column("trigger_key", Text),
+    Column("discard_branch", Boolean, nullable=False, server_default=text("false")),
     time("created_at", now=True),
     time("started_at"),
     time("updated_at", now=True),
@@ -139,6 +141,14 @@ runs = Table(
         unique=True,
         postgresql_where=text("started_at IS NOT NULL AND state NOT IN ('completed', 'failed', 'aborted')"),
     ),
+    Index(
+        "runs_one_run_a_trigger",
+        "repository_id",
+        "trigger_key",
+        unique=True,
+        postgresql_where=text("trigger_key IS NOT NULL"),
+    ),
+    Index("runs_of_issue", "repository_id", "issue_number"),
     Index("runs_runnable", "run_id", postgresql_where=text(RUNNABLE)),
 )
 
@@ -296,6 +306,7 @@ decisions = Table(
     Column("token", Text, nullable=False),
     Column("action", Text, nullable=False),
     Column("by", Text, nullable=False),
+    Column("by_id", BigInteger),
     Column("note", Text),
     time("at", now=True),
     PrimaryKeyConstraint("repository_id", "decision_id"),

@@ -10,7 +10,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from engine.domain.errors import DevflowError
-from engine.store import agent_tables, jobs, migrate, tables  # noqa: F401 - they fill the metadata
+from engine.store import agent_tables, host_tables, jobs, migrate, tables  # noqa: F401 - they fill the metadata
 from engine.store.columns import metadata
 from engine.store.database import Database
 
