@@ -36,7 +36,7 @@ $(VENV)/dev: $(VENV)/runtime requirements/dev.txt
 	@touch $@
 
 demo: $(VENV)/runtime
-	@$(BIN)/python -m app.demo
+	@$(BIN)/python -m demo.local
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)

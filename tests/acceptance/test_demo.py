@@ -16,7 +16,7 @@ async def test_the_demo_works_the_issue_and_every_recorded_tool_call_succeeds(
     tmp_path: Path, database_url: str
 ) -> None:
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-P", "-m", "app.demo"]
+    command = [sys.executable, "-P", "-m", "demo.local"]
 
     result = subprocess.run(
         command,

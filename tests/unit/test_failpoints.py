@@ -79,10 +79,10 @@ class Call:
 
 @cache
 def sources() -> dict[str, ast.Module]:
-    """The syntax trees of engine and app by path, without the demo's sample repository."""
+    """The syntax trees of engine and app by path."""
     paths = [path for top in ("engine", "app") for path in sorted((ROOT / top).rglob("*.py"))]
     names = {path.relative_to(ROOT).as_posix(): path for path in paths}
-    return {name: ast.parse(path.read_text()) for name, path in names.items() if "/demo/" not in name}
+    return {name: ast.parse(path.read_text()) for name, path in names.items()}
 
 
 @cache

@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.demo.sandboxing import sandbox_option
 from app.local import console
+from demo.sandboxing import sandbox_option
 
 _HERE = Path(__file__).parent
 _GIT = ("git", "-c", "user.name=Demo", "-c", "user.email=demo@example.invalid", "-c", "commit.gpgsign=false")

@@ -1,1 +1,0 @@
-"""`make demo`: the main job on a sample repository, from an issue to a branch whose test passes."""
