@@ -1,0 +1,1 @@
+"""Comment commands: what there is (registry) and what a comment says (parser)."""
