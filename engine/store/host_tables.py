@@ -1,14 +1,14 @@
 """The tables of runs that a host carries out in public: its repositories, what it delivered, and what it shows.
 
 The engine keeps them and knows nothing of what the host is. They belong to the same schema as `tables`, and the same
-rules hold; `content_allowances` belongs to no repository, because the host counts by installation.
+rules hold; `content_allowances` belongs to no repository, because the host counts by installation. A `claimed_by` is
+the worker that has a row in hand, while that worker lives; a `not_before` that is NULL means at once.
 """
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Double,
     ForeignKeyConstraint,
     Index,
     LargeBinary,
@@ -50,7 +50,7 @@ deliveries = Table(
     Column("responses", JSONB),
     count("attempts"),
     Column("claimed_by", Uuid),
-    time("not_before", now=True),
+    time("not_before"),
     time("received_at", now=True),
     time("handled_at"),
     PrimaryKeyConstraint("repository_id", "delivery_id"),
@@ -80,12 +80,17 @@ projections = Table(
     Column("dirty", Boolean, nullable=False, server_default=text("true")),
     Column("claimed_by", Uuid),
     count("attempts"),
-    time("not_before", now=True),
+    time("not_before"),
+    time("again_at"),
     time("projected_at"),
     Column("error", Text),
     PrimaryKeyConstraint("repository_id", "run_id"),
     of_run(),
-    Index("projections_waiting", "not_before", postgresql_where=text("dirty")),
+    Index(
+        "projections_waiting",
+        "run_id",
+        postgresql_where=text("dirty OR claimed_by IS NOT NULL OR again_at IS NOT NULL"),
+    ),
 )
 
 surfaces = Table(
@@ -112,8 +117,7 @@ content_allowances = Table(
     "content_allowances",
     metadata,
     Column("installation_id", BigInteger, nullable=False, autoincrement=False),
-    Column("span", Text, nullable=False),
-    Column("tokens", Double, nullable=False),
-    time("refilled_at", nullable=False),
-    PrimaryKeyConstraint("installation_id", "span"),
+    time("spent_at", nullable=False),
+    count("spends"),
+    PrimaryKeyConstraint("installation_id", "spent_at"),
 )

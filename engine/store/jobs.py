@@ -1,9 +1,10 @@
-"""Doorbells: PgQueuer jobs that tell a worker to look at a run, enqueued in the transaction that gave it work.
+"""Doorbells: PgQueuer jobs that tell somebody to look at a row, enqueued in the transaction that gave it work.
 
-A job carries a run id and nothing else. It may come twice, late or never: the run's row says what there is to do, and
-each worker's sweeper rings again for runs that nobody looks at.
+A job names a run or a delivery and nothing else. It may come twice, late or never: the row says what there is to do,
+and whoever hears a queue also sweeps for rows that nobody looks at.
 """
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import asyncpg
@@ -17,6 +18,8 @@ from sqlalchemy import text
 from engine.store.database import LockedRun, Transaction, translated_errors
 
 ADVANCE_RUN = "advance_run"
+HANDLE_DELIVERY = "handle_delivery"
+RUN_CHANGED = "run_changed"
 
 # Spelled out, because PgQueuer would read names as common as CHANNEL and FUNCTION from the environment.
 QUEUE_SETTINGS = DBSettings.model_construct(
@@ -52,6 +55,13 @@ def queries(connection: "asyncpg.Connection[asyncpg.Record]") -> Queries:
 
 async def ring(tx: Transaction, queue: str, payload: bytes) -> None:
     """Enqueue a job that comes to be if, and only if, the transaction commits."""
+    await ring_many(tx, queue, [payload])
+
+
+async def ring_many(tx: Transaction, queue: str, payloads: Sequence[bytes]) -> None:
+    """Enqueue a job a payload, in one statement; they come to be if, and only if, the transaction commits."""
+    if not payloads:
+        return
     # SQLAlchemy begins the transaction with the first statement that it sends itself; before that, the driver's own
     # connection would commit the job at once.
     await tx.execute(text("SELECT 1"))
@@ -59,7 +69,7 @@ async def ring(tx: Transaction, queue: str, payload: bytes) -> None:
     if not isinstance(raw, asyncpg.Connection) or not raw.is_in_transaction():
         raise RuntimeError("a job must be enqueued inside the transaction that calls for it")
     with translated_errors():
-        await queries(raw).enqueue(queue, payload)
+        await queries(raw).enqueue([queue] * len(payloads), list(payloads), [0] * len(payloads))
 
 
 async def ring_run(tx: LockedRun) -> None:
@@ -78,9 +88,16 @@ async def ring_unless_queued(tx: Transaction, queue: str, run_id: UUID) -> None:
 
 
 async def forget(tx: Transaction, run_id: UUID) -> None:
-    """Delete the doorbells for a run, in whichever queue, that nobody has taken yet."""
-    statement = text("DELETE FROM pgqueuer WHERE payload = :payload AND status = 'queued'")
-    await tx.execute(statement.bindparams(payload=str(run_id).encode()))
+    """Delete the doorbells that call a worker to the run, from whichever queue, and that nobody has taken yet.
+
+    Those that say that the run has changed stay: its end is still to be shown.
+    """
+    statement = text(
+        "DELETE FROM pgqueuer WHERE entrypoint IN (:shared, :private) AND payload = :payload AND status = 'queued'"
+    )
+    await tx.execute(
+        statement.bindparams(shared=ADVANCE_RUN, private=private_queue(run_id), payload=str(run_id).encode())
+    )
 
 
 async def prune(tx: Transaction) -> None:

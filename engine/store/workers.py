@@ -7,10 +7,11 @@ known by host, boot, process id and the moment it started, so that a number used
 import os
 import socket
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
-from sqlalchemy import RowMapping, delete, func, text, update
+from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from engine.domain.ids import uuid7
@@ -65,6 +66,36 @@ async def prune(tx: Transaction) -> None:
             ~runs.select().where(runs.c.lease_worker == workers.c.worker_id).exists(),
         )
     )
+
+
+def alive(dead_after_seconds: float) -> ColumnElement[bool]:
+    """Return the condition that a row of `workers` was heard of lately and has not ended; never NULL."""
+    limit = func.clock_timestamp() - timedelta(seconds=dead_after_seconds)
+    return func.coalesce(and_(workers.c.stopped_at.is_(None), workers.c.heartbeat_at > limit), False)
+
+
+def lives(worker: RowMapping) -> bool:
+    """Whether a row of `workers`, selected with `alive` under that name, is a worker that lives."""
+    return bool(worker["alive"]) and not is_gone(worker)
+
+
+async def has_other_holder(tx: Transaction, holder: UUID | None, worker_id: UUID, dead_after_seconds: float) -> bool:
+    """Whether `holder` is another worker than `worker_id`, and lives."""
+    if holder is None or holder == worker_id:
+        return False
+    row = await tx.maybe(select(workers, alive(dead_after_seconds).label("alive")).where(workers.c.worker_id == holder))
+    return row is not None and lives(row)
+
+
+def may_be_free(holder: ColumnElement[UUID], worker_id: UUID, dead_after_seconds: float) -> ColumnElement[bool]:
+    """Return the condition that a claim, joined with its worker's row, may be taken; `is_free` says it for certain."""
+    here = workers.c.host == socket.gethostname()  # only there can `is_gone` know more than the heartbeat
+    return or_(holder.is_(None), holder == worker_id, ~alive(dead_after_seconds), here)
+
+
+def is_free(claim: RowMapping, worker_id: UUID) -> bool:
+    """Whether a row with `claimed_by`, its worker's columns and `alive` may be claimed by `worker_id`."""
+    return claim["claimed_by"] in (None, worker_id) or not lives(claim)
 
 
 def is_gone(worker: RowMapping) -> bool:

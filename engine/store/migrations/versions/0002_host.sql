@@ -28,7 +28,7 @@ CREATE TABLE deliveries (
     responses jsonb,
     attempts integer NOT NULL DEFAULT 0,
     claimed_by uuid,
-    not_before timestamptz NOT NULL DEFAULT clock_timestamp(),
+    not_before timestamptz,
     received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     handled_at timestamptz,
     CONSTRAINT deliveries_pkey PRIMARY KEY (repository_id, delivery_id),
@@ -55,14 +55,16 @@ CREATE TABLE projections (
     dirty boolean NOT NULL DEFAULT true,
     claimed_by uuid,
     attempts integer NOT NULL DEFAULT 0,
-    not_before timestamptz NOT NULL DEFAULT clock_timestamp(),
+    not_before timestamptz,
+    again_at timestamptz,
     projected_at timestamptz,
     error text,
     CONSTRAINT projections_pkey PRIMARY KEY (repository_id, run_id),
     CONSTRAINT projections_repository_id_run_id_fkey FOREIGN KEY (repository_id, run_id)
         REFERENCES runs (repository_id, run_id) ON DELETE CASCADE
 );
-CREATE INDEX projections_waiting ON projections (not_before) WHERE dirty;
+CREATE INDEX projections_waiting ON projections (run_id)
+    WHERE dirty OR claimed_by IS NOT NULL OR again_at IS NOT NULL;
 
 CREATE TABLE surfaces (
     repository_id bigint NOT NULL,
@@ -85,8 +87,7 @@ CREATE INDEX surfaces_of_run ON surfaces (run_id);
 
 CREATE TABLE content_allowances (
     installation_id bigint NOT NULL,
-    span text NOT NULL,
-    tokens double precision NOT NULL,
-    refilled_at timestamptz NOT NULL,
-    CONSTRAINT content_allowances_pkey PRIMARY KEY (installation_id, span)
+    spent_at timestamptz NOT NULL,
+    spends integer NOT NULL DEFAULT 0,
+    CONSTRAINT content_allowances_pkey PRIMARY KEY (installation_id, spent_at)
 );
