@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
+from uuid import UUID
 
 from sqlalchemy import RowMapping
 
@@ -10,20 +11,28 @@ from engine.domain.errors import DevflowError
 from engine.domain.pricing import parse_usd
 from engine.domain.states import Action, RequestState, RunState
 from engine.domain.workflow import Workflow
-from engine.store import approvals, jobs, phases
+from engine.store import approvals, commands, jobs, phases
 from engine.store.database import LockedRun
 from engine.store.runs import set_state, update_run
+
+MIN_SHA = 7
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one person answered; `token` makes a repetition harmless, `sha` says which commit they looked at."""
+    """What one person answered; `token` makes a repetition harmless.
+
+    `sha` says which commit they looked at and `request_id` which request they saw; `by_id` is their id at the host,
+    where it knows them by more than a name.
+    """
 
     action: Action
     by: str
     token: str
     note: str | None = None
     sha: str | None = None
+    by_id: int | None = None
+    request_id: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -35,16 +44,17 @@ class Decided:
     missing_approvals: int = 0
 
 
-async def decide(tx: LockedRun, workflow: Workflow, answer: Answer) -> Decided:
+async def decide(tx: LockedRun, workflow: Workflow, answer: Answer, checked: UUID | None = None) -> Decided:
     """Record an answer to the run's pending request and let it take effect.
 
+    `checked` is the request whose content was found to be on the branch, and in the commit that `answer.sha` names.
     Raises `run_already_terminal`, `illegal_transition`, `already_decided` or `approval_superseded`; then nothing
     has changed.
     """
     if (repeated := await repeated_answer(tx, answer)) is not None:
         return repeated
     request = await _pending(tx, answer.action)
-    _check_version(request, answer)
+    await _check_version(tx, request, answer, checked)
     outside = request["phase_key"] == approvals.OUTSIDE_PHASE
     if answer.action is Action.REVISE and (outside or tx.row["state"] == RunState.PAUSED):
         raise DevflowError(
@@ -58,7 +68,7 @@ async def decide(tx: LockedRun, workflow: Workflow, answer: Answer) -> Decided:
         raise DevflowError(
             "usage", "a revision needs to say what to change", recovery_hint="say it after the word, or with --note"
         )
-    await approvals.add_decision(tx, request, token=answer.token, action=answer.action, by=answer.by, note=answer.note)
+    await _add_decision(tx, request, answer)
     state = {
         Action.REJECT: RequestState.REJECTED,
         Action.REVISE: RequestState.REVISED,
@@ -78,9 +88,13 @@ async def decide(tx: LockedRun, workflow: Workflow, answer: Answer) -> Decided:
 async def repeated_answer(tx: LockedRun, answer: Answer) -> Decided | None:
     """Return what an answer comes to whose token is known: nothing; `already_decided` where it was another action."""
     previous = await approvals.decision_by_token(tx, answer.token)
-    if previous is None:
+    action = previous["action"] if previous is not None else None
+    if action is None:
+        command = await commands.find(tx, tx.run_id, answer.token)
+        action = command["command"] if command is not None else None
+    if action is None:
         return None
-    approvals.refuse_replay(previous, answer.action)
+    approvals.refuse_replay(action, answer.action)
     return Decided(RunState(tx.row["state"]), moved=False)
 
 
@@ -104,18 +118,39 @@ async def _pending(tx: LockedRun, action: Action) -> RowMapping:
     )
 
 
-def _check_version(request: RowMapping, answer: Answer) -> None:
-    if answer.sha is None or request["commit_sha"] is None:
+async def _check_version(tx: LockedRun, request: RowMapping, answer: Answer, checked: UUID | None) -> None:
+    """Raise `approval_superseded` unless the pending request is the one that the person saw, by its id or content."""
+    pending_id = request["request_id"]
+    commit = str(request["commit_sha"] or "")
+    if checked is not None and checked != pending_id:
+        raise DevflowError("approval_superseded", f"another gate was posted meanwhile, for commit {commit[:12]}")
+    if answer.request_id is not None and answer.request_id != pending_id:
+        seen = await approvals.get_request(tx, answer.request_id)
+        # whoever names a commit has seen the content, though they answered where it was asked about before
+        if not (answer.sha and seen is not None and _same_gate(seen, request)):
+            where = f" for commit {commit[:12]}" if commit else ""
+            raise DevflowError("approval_superseded", f"the request that this answers was overtaken by one{where}")
+    if answer.sha is None or not commit or checked == pending_id:
         return
-    if len(answer.sha) < 7 or not str(request["commit_sha"]).startswith(answer.sha.lower()):
+    if len(answer.sha) < MIN_SHA or not commit.startswith(answer.sha.lower()):
         raise DevflowError(
-            "approval_superseded", f"the gate now stands for commit {request['commit_sha'][:12]}, not {answer.sha[:12]}"
+            "approval_superseded", f"the gate now stands for commit {commit[:12]}, not {answer.sha[:12]}"
         )
+
+
+def _same_gate(one: RowMapping, other: RowMapping) -> bool:
+    return all(one[name] == other[name] for name in ("run_id", "phase_key", "gate_key"))
+
+
+async def _add_decision(tx: LockedRun, request: RowMapping, answer: Answer) -> None:
+    await approvals.add_decision(
+        tx, request, token=answer.token, action=answer.action, by=answer.by, note=answer.note, by_id=answer.by_id
+    )
 
 
 async def _approve(tx: LockedRun, request: RowMapping, answer: Answer, *, outside: bool) -> Decided:
     given = await approvals.approvers(tx, request["request_id"])
-    if answer.by in given:
+    if await approvals.has_approved(tx, request["request_id"], answer.by, answer.by_id):
         raise DevflowError(
             "already_decided",
             f"{answer.by} has approved this already: {len(given)} of {request['required_approvals']} approvals",
@@ -123,7 +158,7 @@ async def _approve(tx: LockedRun, request: RowMapping, answer: Answer, *, outsid
         )
     if request["gate_key"] == "budget_exceeded":
         await _raise_budget(tx, answer)
-    await approvals.add_decision(tx, request, token=answer.token, action=answer.action, by=answer.by, note=answer.note)
+    await _add_decision(tx, request, answer)
     missing = request["required_approvals"] - len(given) - 1
     if missing > 0:
         await update_run(tx)

@@ -169,7 +169,13 @@ async def _request(tx: Transaction, row: RowMapping) -> Json:
         "bound_tree": row["bound_tree"],
         "commit": row["commit_sha"],
         "decisions": [
-            {"by": item["by"], "action": item["action"], "note": item["note"], "at": iso(item["at"])}
+            {
+                "by": item["by"],
+                "by_id": item["by_id"],
+                "action": item["action"],
+                "note": item["note"],
+                "at": iso(item["at"]),
+            }
             for item in await approvals.list_decisions(tx, row["request_id"])
         ],
     }

@@ -8,11 +8,12 @@ wrote is cleaned and set between markers that it cannot close.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from engine.domain.artifact import ArtifactError
+from engine.domain.canonical import canonical_json, sha256_hex
 from engine.domain.safe_text import clean_untrusted
 
 Message = dict[str, Any]
@@ -34,22 +35,45 @@ Rules of this engine, above everything that follows:
 
 @dataclass(frozen=True)
 class TriggerComment:
-    """A comment as it stood when the run was triggered."""
+    """A comment as it stood when the run was triggered; ids are the host's, `created_at` is ISO 8601."""
 
     author: str
     permission: str
     body: str
+    author_id: int | None = None
+    comment_id: int | None = None
+    created_at: str = ""
 
 
 @dataclass(frozen=True)
 class FrozenTrigger:
-    """The issue as it stood when the run was triggered: untrusted text."""
+    """The issue as it stood when the run was triggered: untrusted text.
+
+    `omitted_comments` counts those that were left out because the text would be too long for a prompt.
+    """
 
     title: str
     body: str
     author: str = ""
     permission: str = ""
     comments: tuple[TriggerComment, ...] = ()
+    author_id: int | None = None
+    omitted_comments: int = 0
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) over the canonical JSON of the snapshot."""
+        return sha256_hex(canonical_json(self.to_json()).encode())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the snapshot as plain JSON values; `from_json` reads them back."""
+        return asdict(self) | {"comments": [asdict(comment) for comment in self.comments]}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "FrozenTrigger":
+        """Return the snapshot that `to_json` gave."""
+        comments = tuple(TriggerComment(**comment) for comment in value["comments"])
+        return cls(**{**value, "comments": comments})
 
 
 @dataclass(frozen=True)
@@ -173,6 +197,8 @@ def _trigger(trigger: FrozenTrigger) -> str:
     for number, comment in enumerate(trigger.comments, 1):
         parts.append(f"Comment {number}{_by(comment.author, comment.permission)}")
         parts.append(untrusted("comment", comment.body))
+    if trigger.omitted_comments:
+        parts.append(f"({trigger.omitted_comments} more comments were left out.)")
     return "\n".join(parts)
 
 

@@ -33,6 +33,11 @@ async def list_requests(tx: Transaction, run_id: UUID) -> list[RowMapping]:
     )
 
 
+async def get_request(tx: Transaction, request_id: UUID) -> RowMapping | None:
+    """Return one request, or None."""
+    return await tx.maybe(select(approval_requests).where(approval_requests.c.request_id == request_id))
+
+
 async def list_decisions(tx: Transaction, request_id: UUID) -> list[RowMapping]:
     """Return the decisions on a request in the order in which they came."""
     return await tx.all(
@@ -105,10 +110,17 @@ async def resolve_request(tx: LockedRun, request: RowMapping, state: RequestStat
 
 
 async def add_decision(
-    tx: LockedRun, request: RowMapping, *, token: str, action: Action, by: str, note: str | None
+    tx: LockedRun,
+    request: RowMapping,
+    *,
+    token: str,
+    action: Action,
+    by: str,
+    note: str | None,
+    by_id: int | None = None,
 ) -> None:
     """Record what one person answered."""
-    values: dict[str, Any] = {"token": token, "action": action, "by": by, "note": note}
+    values: dict[str, Any] = {"token": token, "action": action, "by": by, "by_id": by_id, "note": note}
     await tx.execute(
         insert(decisions).values(
             repository_id=tx.repository_id, decision_id=uuid7(), request_id=request["request_id"], **values
@@ -117,14 +129,24 @@ async def add_decision(
 
 
 async def approvers(tx: Transaction, request_id: UUID) -> list[str]:
-    """Return the distinct people who approved a request."""
+    """Return the distinct people who approved a request, by the names they had; an id tells more than a name."""
     rows = await list_decisions(tx, request_id)
-    return sorted({row["by"] for row in rows if row["action"] == Action.APPROVE})
+    people = {_person(row["by"], row["by_id"]): row["by"] for row in rows if row["action"] == Action.APPROVE}
+    return sorted(people.values())
 
 
-def refuse_replay(previous: RowMapping, action: Action) -> None:
+async def has_approved(tx: Transaction, request_id: UUID, by: str, by_id: int | None) -> bool:
+    """Whether this person is among those who approved the request."""
+    rows = await list_decisions(tx, request_id)
+    given = {_person(row["by"], row["by_id"]) for row in rows if row["action"] == Action.APPROVE}
+    return _person(by, by_id) in given
+
+
+def _person(by: str, by_id: int | None) -> str | int:
+    return by if by_id is None else by_id
+
+
+def refuse_replay(previous: str, action: Action) -> None:
     """Raise `already_decided` where a known client token comes with another action than the first time."""
-    if previous["action"] != action:
-        raise DevflowError(
-            "already_decided", f"this answer was already given as {previous['action']}, it cannot become {action}"
-        )
+    if previous != action:
+        raise DevflowError("already_decided", f"this answer was already given as {previous}, it cannot become {action}")

@@ -184,6 +184,11 @@ class translated_errors:  # noqa: N801 - used as a context manager
             raise DevflowError("database_unavailable", f"the database does not answer: {said[0][:200]}") from error
 
 
+async def lock_run(tx: Transaction, run_id: UUID) -> LockedRun:
+    """Lock one more run in a transaction that is open already; raises `run_not_found`."""
+    return LockedRun(tx.connection, await _lock(tx.connection, run_id))
+
+
 async def _lock(connection: AsyncConnection, run_id: UUID) -> RowMapping:
     row = (await connection.execute(select(runs).where(runs.c.run_id == run_id).with_for_update())).mappings().first()
     if row is None:

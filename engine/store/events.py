@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from engine.domain.canonical import canonical_json
 from engine.domain.events import Event
+from engine.store import projections
 from engine.store.database import LockedRun, Transaction
 from engine.store.tables import GENESIS_HASH, events, runs
 
@@ -52,6 +53,7 @@ async def append(tx: LockedRun, event: Event) -> bool:
         .where(runs.c.run_id == tx.run_id)
         .values(event_seq=seq, event_hash=row["hash"], updated_at=func.clock_timestamp())
     )
+    await projections.touch(tx)
     return True
 
 

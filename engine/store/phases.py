@@ -187,6 +187,21 @@ async def current_artifact(tx: Transaction, run_id: UUID, phase: RowMapping) -> 
     )
 
 
+async def artifact_by_digest(tx: Transaction, run_id: UUID, phase_key: str, digest: str) -> RowMapping | None:
+    """Return the valid artifact of a phase that has this digest, of whichever round; None where it was replaced."""
+    return await tx.maybe(
+        select(artifacts)
+        .where(
+            artifacts.c.run_id == run_id,
+            artifacts.c.phase_key == phase_key,
+            artifacts.c.digest == digest,
+            artifacts.c.valid,
+        )
+        .order_by(artifacts.c.round.desc(), artifacts.c.attempt.desc())
+        .limit(1)
+    )
+
+
 async def previous_artifact(tx: Transaction, run_id: UUID, phase: RowMapping) -> RowMapping | None:
     """Return the last valid artifact of the phase's earlier rounds."""
     rows = await tx.all(

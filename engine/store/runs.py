@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from engine.domain.errors import DevflowError
 from engine.domain.states import RunState, check_transition
+from engine.store import projections
 from engine.store.database import LockedRun, Transaction
 from engine.store.tables import bindings, repositories, run_inputs, runs
 
@@ -44,6 +45,19 @@ class NewRun:
     extra: dict[str, Any] = field(default_factory=dict)
     issue_number: int | None = None
     retry_of: UUID | None = None
+    trigger_key: str | None = None
+
+
+async def lock_repository(tx: Transaction, repository_id: int, location: str) -> None:
+    """Hold the repository's row until the transaction ends: starts of one repository come one after the other.
+
+    It is locked before any run of the repository, never after one.
+    """
+    await tx.execute(
+        insert(repositories)
+        .values(repository_id=repository_id, location=location)
+        .on_conflict_do_update(index_elements=["repository_id"], set_={"location": location})
+    )
 
 
 async def next_number(tx: Transaction, repository_id: int, location: str) -> int:
@@ -82,6 +96,7 @@ async def create_run(tx: Transaction, new: NewRun, number: int, branch: str) -> 
             options=new.options,
             budget_usd=new.budget_usd,
             retry_of=new.retry_of,
+            trigger_key=new.trigger_key,
         )
         .returning(runs)
     )
@@ -108,6 +123,7 @@ async def update_run(tx: LockedRun, **values: Any) -> None:
         .values(updated_at=func.clock_timestamp(), **values)
         .returning(runs)
     )
+    await projections.touch(tx)
 
 
 async def set_state(tx: LockedRun, state: RunState, **values: Any) -> None:
@@ -176,3 +192,48 @@ async def list_runs(tx: Transaction, state: RunState | None = None) -> list[RowM
     """Return runs, newest first; where times tie, in order of insertion."""
     statement = select(runs).order_by(runs.c.created_at.desc(), runs.c.number.desc())
     return await tx.all(statement.where(runs.c.state == state) if state else statement)
+
+
+async def find_by_trigger(tx: Transaction, repository_id: int, key: str) -> RowMapping | None:
+    """Return the run that this trigger has started."""
+    return await tx.maybe(select(runs).where(runs.c.repository_id == repository_id, runs.c.trigger_key == key))
+
+
+async def of_issue(tx: Transaction, repository_id: int, issue_number: int) -> list[RowMapping]:
+    """Return all runs of an issue, newest first."""
+    here = (runs.c.repository_id == repository_id) & (runs.c.issue_number == issue_number)
+    return await tx.all(select(runs).where(here).order_by(runs.c.number.desc()))
+
+
+async def live_of_issue(tx: Transaction, repository_id: int, issue_number: int) -> list[RowMapping]:
+    """Return the runs of an issue that have not ended: the one that was started first, then those that wait."""
+    here = (runs.c.repository_id == repository_id) & (runs.c.issue_number == issue_number)
+    order = (runs.c.started_at.is_(None), runs.c.number)
+    return await tx.all(select(runs).where(here, ~ENDED).order_by(*order))
+
+
+async def live_of_repository(tx: Transaction, repository_id: int) -> list[RowMapping]:
+    """Return the runs of a repository that have not ended, oldest first."""
+    here = runs.c.repository_id == repository_id
+    return await tx.all(select(runs).where(here, ~ENDED).order_by(runs.c.number))
+
+
+async def on_branch(tx: Transaction, repository_id: int, branch: str) -> RowMapping | None:
+    """Return the run whose own branch this is; the branch's name contains the run's short id."""
+    here = (runs.c.repository_id == repository_id) & (runs.c.branch == branch)
+    return await tx.maybe(select(runs).where(here).order_by(runs.c.number.desc()).limit(1))
+
+
+async def waits_for(tx: Transaction, run: RowMapping) -> RowMapping | None:
+    """Return the first earlier run of the same issue that is not over: ended, closed, and held by nobody."""
+    over = ENDED & runs.c.final_report_path.is_not(None) & runs.c.lease_worker.is_(None)
+    here = (runs.c.repository_id == run["repository_id"]) & (runs.c.issue_number == run["issue_number"])
+    earlier = select(runs).where(here, runs.c.number < run["number"], ~over).order_by(runs.c.number).limit(1)
+    return await tx.maybe(earlier)
+
+
+async def next_waiting(tx: Transaction, run: RowMapping) -> RowMapping | None:
+    """Return the first later run of the same issue that has not begun."""
+    here = (runs.c.repository_id == run["repository_id"]) & (runs.c.issue_number == run["issue_number"])
+    later = here & (runs.c.number > run["number"]) & (runs.c.state == RunState.CREATED)
+    return await tx.maybe(select(runs).where(later).order_by(runs.c.number).limit(1))

@@ -94,10 +94,15 @@ async def resolve_base(source: Source, branch: str | None) -> tuple[str, str]:
         close = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
         raise DevflowError("base_not_found", f"there is no branch {name!r}; {_listing(close or known)}")
     sha = known[name]
-    undeclared = sorted(await _gitlinks(source, sha) - await _declared_submodules(source, sha))
-    if undeclared:
-        raise DevflowError("nested_repository", f"{name} contains a nested repository at {undeclared[0]!r}")
+    await refuse_nested(source.git, name, sha)
     return name, sha
+
+
+async def refuse_nested(repository: Git, branch: str, commit: str) -> None:
+    """Raise `nested_repository` where the commit contains a repository that its `.gitmodules` does not declare."""
+    undeclared = sorted(await _gitlinks(repository, commit) - await _declared_submodules(repository, commit))
+    if undeclared:
+        raise DevflowError("nested_repository", f"{branch} contains a nested repository at {undeclared[0]!r}")
 
 
 async def user_email(path: Path) -> str | None:
@@ -122,13 +127,13 @@ def _listing(branches: list[str] | dict[str, str]) -> str:
     return f"branches: {', '.join(names[:10])}{more}" if names else "there are no branches"
 
 
-async def _gitlinks(source: Source, commit: str) -> set[str]:
-    entries = split_nul((await source.git.run("ls-tree", "-r", "-z", "--full-tree", commit)).stdout)
+async def _gitlinks(repository: Git, commit: str) -> set[str]:
+    entries = split_nul((await repository.run("ls-tree", "-r", "-z", "--full-tree", commit)).stdout)
     return {entry.split("\t", 1)[1] for entry in entries if entry.startswith(_GITLINK)}
 
 
-async def _declared_submodules(source: Source, commit: str) -> set[str]:
+async def _declared_submodules(repository: Git, commit: str) -> set[str]:
     blob = f"{commit}:.gitmodules"
     arguments = ("config", "--blob", blob, "-z", "--get-regexp", r"^submodule\..*\.path$")
-    found = await source.git.run(*arguments, check=False)
+    found = await repository.run(*arguments, check=False)
     return {entry.split("\n", 1)[1].rstrip("/") for entry in split_nul(found.stdout) if "\n" in entry}

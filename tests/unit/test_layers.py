@@ -23,7 +23,8 @@ FLOORS = (
     {"engine.store", "engine.workspace"},
     {"engine.services", "engine.metering", "engine.doorbells", "engine.consents", "engine.views", "engine.lifecycle"},
     {"engine.agents", "engine.gates", "engine.worker"},
-    {"engine.models", "engine.runner", "engine.documents", "engine.start"},
+    {"engine.models", "engine.runner", "engine.documents", "engine.prepare", "engine.start"},
+    {"engine.control", "engine.hosted", "engine.retry", "engine.reading"},
     {"engine.facade", "engine.health"},
     {"app"},
 )
