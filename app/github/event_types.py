@@ -31,11 +31,12 @@ class RepositoryName:
 
 @dataclass(frozen=True)
 class IssueRef:
-    """The issue of an event, or the pull request seen as one (`is_pull`)."""
+    """The issue of an event, or the pull request seen as one (`is_pull`), as it was at that moment."""
 
     number: int
     id: int
     title: str
+    body: str
     state: str
     updated_at: datetime
     author: Person

@@ -119,6 +119,7 @@ class _Body:
             number=fields.number("number"),
             id=fields.number("id"),
             title=fields.text("title"),
+            body=fields.maybe_text("body"),
             state=fields.maybe_text("state"),
             updated_at=fields.time("updated_at"),
             author=person_of(fields.maybe_child("user")),
