@@ -42,10 +42,18 @@ class Environment(BaseSettings):
         default=5, ge=0, description="How long a pause waits for the agent's next safe point before it cuts it off."
     )
     shutdown_drain_seconds: float = Field(
-        default=10, ge=0, description="How long a worker for all runs (to come) lets its runs go on when it stops."
+        default=10, ge=0, description="How long a worker for all runs lets its runs go on when it stops."
     )
+    worker_slots: int = Field(default=4, ge=1, description="How many runs one worker for all runs drives at once.")
     max_concurrent_runs: int = Field(
-        default=4, ge=1, description="How many runs a worker for all runs (to come) drives at once."
+        default=8,
+        ge=1,
+        description="How many runs of hosted repositories are driven at once, by all workers together.",
+    )
+    max_concurrent_runs_per_repository: int = Field(
+        default=2,
+        ge=1,
+        description="How many runs of one hosted repository are driven at once, by all workers together.",
     )
     retry_max_attempts: int = Field(default=5, ge=1, description="How often one model call is tried at most.")
     retry_initial_delay: float = Field(
@@ -87,7 +95,9 @@ def read_settings() -> Settings:
         worker_dead_after_seconds=env.worker_dead_after_seconds,
         pause_grace_seconds=env.pause_grace_seconds,
         shutdown_drain_seconds=env.shutdown_drain_seconds,
+        worker_slots=env.worker_slots,
         max_concurrent_runs=env.max_concurrent_runs,
+        max_concurrent_runs_per_repository=env.max_concurrent_runs_per_repository,
         retry_max_attempts=env.retry_max_attempts,
         retry_initial_delay=env.retry_initial_delay,
     )

@@ -16,6 +16,7 @@ from engine.domain.states import Action, RunState
 from engine.gates import Answer, Decided
 from engine.hosted import create_hosted_run
 from engine.ports import Remotes
+from engine.presence import Presence
 from engine.reading import Reader
 from engine.retry import create_retry
 from engine.runner.advance import Runner
@@ -135,13 +136,14 @@ class Engine(Reader):
                 unforeseen = not isinstance(raised, DevflowError | OSError)
                 _log.warning("the report of run %s is still missing: %s", run_id, error, exc_info=unforeseen)
 
-    def worker(self, only_run: UUID | None = None) -> Worker:
+    def worker(self, only_run: UUID | None = None, presence: Presence | None = None) -> Worker:
         """Return a worker that advances runs: all of them, or only one.
 
         A worker for one run takes that run's doorbells alone, and stops at once: whoever drives it pauses it first.
+        `presence` is the process's own, where it runs more than this worker.
         """
         settings = self.settings if only_run is None else replace(self.settings, shutdown_drain_seconds=0)
-        return Worker(self.database, self._runner().advance, settings=settings, only_run=only_run)
+        return Worker(self.database, self._runner().advance, settings=settings, only_run=only_run, presence=presence)
 
     def _runner(self) -> Runner:
         return Runner(self._services)

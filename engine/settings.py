@@ -24,7 +24,9 @@ class Settings:
     sweep_seconds: float = 3
     pause_grace_seconds: float = 5
     shutdown_drain_seconds: float = 10
-    max_concurrent_runs: int = 4
+    worker_slots: int = 4
+    max_concurrent_runs: int = 8
+    max_concurrent_runs_per_repository: int = 2
     retry_max_attempts: int = 5
     retry_initial_delay: float = 0.5
 

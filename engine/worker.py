@@ -1,57 +1,68 @@
-"""A worker: it hears doorbells, takes leases and has the runner advance each run, as many at a time as it is told.
+"""A worker: it hears doorbells, takes leases and has the runner advance each run, as many at a time as it has slots.
 
-Three services run side by side: the listener (see `doorbells`), the heartbeat, and the sweeper, which rings for runs
-that nobody looks at. A doorbell only names a run, and its job ends at once; the run is driven by a task of the worker's
-own. So a database restart ends no job half-way, and a doorbell for a run that is being driven costs one look at its
-row afterwards, because handing a lease back looks for work under the row lock anyway.
+A doorbell only says that there is something to do. The worker then looks in the database which runs need somebody and
+have nobody, in the order that is fair between repositories, and drives as many as it has free slots, each in a task of
+its own. So a database restart ends no job half-way, and which doorbell reached which worker does not matter. It looks
+as well when it has handed a lease back, which may have freed a place, and every few seconds for what nobody rang for.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import update
 
+from engine.dispatch import Dispatcher, attend
 from engine.domain.errors import DevflowError, Fenced
-from engine.doorbells import listen
+from engine.presence import Presence
 from engine.settings import Settings
-from engine.store import jobs, leases, workers
+from engine.store import deliveries, jobs, leases, places, workers
 from engine.store.database import Database, Lease
+from engine.store.places import MustWait
 from engine.store.runs import get_run
 from engine.store.tables import runs
-from engine.store.workers import WorkerIdentity
 
 Advance = Callable[[Lease], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
-_BACK_OFF_FIRST = 1.0
-_BACK_OFF_MOST = 60.0
 _PRUNE_SECONDS = 3600.0
-_UNWIND_SECONDS = 30.0
+_PASSED_OVER_SECONDS = 1.0
 
 
 class Worker:
-    """One worker of this process, for all runs or for `only_run`; its `run` is called once."""
+    """One worker of this process, for all runs or for `only_run`; its `run` is called once.
+
+    Without a `presence` of the process to share, it has one of its own.
+    """
 
     def __init__(
-        self, database: Database, advance: Advance, *, settings: Settings, only_run: UUID | None = None
+        self,
+        database: Database,
+        advance: Advance,
+        *,
+        settings: Settings,
+        only_run: UUID | None = None,
+        presence: Presence | None = None,
     ) -> None:
-        self.identity = WorkerIdentity.of_this_process()
+        self._own_presence = presence is None
+        self._presence = presence or Presence(database, settings)
+        self.identity = self._presence.identity
         self._database = database
         self._advance = advance
         self._settings = settings
         self._only_run = only_run
         self._queue = jobs.private_queue(only_run) if only_run else jobs.ADVANCE_RUN
-        self._open = False
-        self._driving: dict[UUID, asyncio.Task[None]] = {}
-        self._waiting: dict[UUID, None] = {}  # a set that keeps the order in which they rang
-        self._rang_again: set[UUID] = set()
-        self._failures: dict[UUID, int] = {}
-        self._not_before: dict[UUID, float] = {}
-        self._heard_at = 0.0
+        # Who drives one run by hand is never refused: it is a person's own process.
+        self._caps = None if only_run else places.Caps.of(settings)
+        self._look_again = asyncio.Event()
+        self._heard = 0
+        self._passed_over: dict[UUID, float] = {}  # what could not be taken, until when it is not tried again
+        slots = min(settings.worker_slots, settings.max_concurrent_runs)
+        self._dispatcher: Dispatcher[UUID] = Dispatcher("run", self._drive, slots, self._look_again.set)
         self._pruned_at = time.monotonic()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -59,30 +70,25 @@ class Worker:
 
         Raises `database_unavailable` where the database cannot be reached at the start; later losses are waited out.
         """
-        await self._beat()
-        await self._claim_queue()
-        self._open = True
-        deaf = asyncio.Event()
-        listening = listen(self._database.url, self._queue, self._on_doorbell, deaf, self._settings.sweep_seconds)
-        heartbeat = asyncio.create_task(self._repeat(self._beat, self._settings.heartbeat_seconds))
-        sweeper = asyncio.create_task(self._repeat(self._sweep, self._settings.sweep_seconds))
-        listener = asyncio.create_task(listening)
-        stopped = asyncio.create_task(stop.wait())
-        drain_seconds = 0.0
-        try:
-            done, _ = await asyncio.wait({heartbeat, sweeper, listener, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            for service in done - {stopped}:
-                service.result()  # a service that ends by itself has failed, and this raises why
-            drain_seconds = self._settings.shutdown_drain_seconds
-        finally:
-            self._open = False
-            self._waiting.clear()
-            deaf.set()
-            await _end(sweeper, stopped)
-            await self._drain(drain_seconds)
-            await asyncio.wait({listener})
-            await _end(heartbeat)
-            await self._sign_off()
+        async with AsyncExitStack() as stack:
+            if self._own_presence:
+                await stack.enter_async_context(self._presence)
+            await self._claim_queue()
+            stack.push_async_callback(self._leave_queue)
+            self._presence.when_unheard(self._dispatcher.stop_all)
+            stack.callback(self._presence.never_mind, self._dispatcher.stop_all)
+            await attend(
+                self._dispatcher,
+                url=self._database.url,
+                queue=self._queue,
+                on_doorbell=self._on_doorbell,
+                sweep=self._look,
+                sweep_seconds=self._settings.sweep_seconds,
+                wake=self._look_again,
+                heartbeat=self._presence.service,
+                stop=stop,
+                drain_seconds=self._settings.shutdown_drain_seconds,
+            )
 
     def _on_doorbell(self, payload: bytes) -> None:
         try:
@@ -90,70 +96,77 @@ class Worker:
         except ValueError:
             _log.error("a doorbell names no run: %r", payload[:80])
             return
-        if not self._open or time.monotonic() < self._not_before.get(run_id, 0.0):
-            return
-        if run_id in self._driving:
-            self._rang_again.add(run_id)
-        else:
-            self._waiting[run_id] = None
-            self._start_waiting()
+        self._heard += 1
+        self._passed_over.pop(run_id, None)
+        self._look_again.set()
 
-    def _start_waiting(self) -> None:
-        while self._waiting and len(self._driving) < self._settings.max_concurrent_runs:
-            run_id = next(iter(self._waiting))
-            del self._waiting[run_id]
-            task = asyncio.create_task(self._drive(run_id), name=f"run {run_id}")
-            self._driving[run_id] = task
-            task.add_done_callback(lambda _, run_id=run_id: self._driven(run_id))  # type: ignore[misc]
-
-    def _driven(self, run_id: UUID) -> None:
-        del self._driving[run_id]
-        if run_id in self._rang_again and self._open:
-            self._waiting[run_id] = None
-        self._rang_again.discard(run_id)
-        self._start_waiting()
+    async def _look(self) -> None:
+        """Take in hand what needs a worker, as far as there are free slots."""
+        now = time.monotonic()
+        self._passed_over = {run_id: until for run_id, until in self._passed_over.items() if until > now}
+        if self._dispatcher.free:
+            async with self._database.read() as tx:
+                found = await leases.runnable(
+                    tx,
+                    self._settings.worker_dead_after_seconds,
+                    only_run=self._only_run,
+                    shared_queue=None if self._only_run else self._queue,
+                    idle_worker=self.identity.worker_id,
+                    driven=[*self._dispatcher.known(), *self._passed_over],
+                    caps=self._caps,
+                    limit=self._dispatcher.free,
+                )
+            for run_id in found:
+                self._dispatcher.hear(run_id)
+        await self._prune()
 
     async def _drive(self, run_id: UUID) -> None:
-        lease = None
+        lease = await self._take(run_id)
         try:
-            lease = await self._take(run_id)
             while lease is not None:
                 before = await self._position(run_id)
                 await self._advance(lease)
                 if await leases.hand_back(self._database, lease):
                     lease = None
+                    self._passed_over.clear()  # a place is free
                 elif await self._position(run_id) == before:
                     raise RuntimeError(f"run {run_id} has work left, and advancing it changed nothing")
-            self._failures.pop(run_id, None)
-        except Fenced as lost:
+        except Fenced:
             lease = None
-            _log.info("%s", lost)
-        except Exception:  # noqa: BLE001 - logged below, with its traceback
-            # Nothing is lost by going on: the run's row still asks for a worker, and the sweeper rings for it again.
-            _log.exception("run %s could not be advanced and is left alone for %.0f s", run_id, self._back_off(run_id))
+            raise
         finally:
             if lease is not None:
                 await self._give_up(lease)
 
     async def _take(self, run_id: UUID) -> Lease | None:
+        heard = self._heard
+        dead_after = self._settings.worker_dead_after_seconds
         try:
-            async with self._database.read() as tx:
-                if not leases.needs_worker(await get_run(tx, run_id)):
-                    return None  # a doorbell that came late
-            dead_after = self._settings.worker_dead_after_seconds
-            return await leases.take(self._database, run_id, self.identity.worker_id, dead_after, self._queue)
+            return await leases.take(
+                self._database,
+                run_id,
+                self.identity.worker_id,
+                dead_after,
+                self._queue,
+                caps=self._caps,
+                if_needed=True,
+            )
+        except MustWait as reason:
+            _log.debug("%s", reason)
         except DevflowError as error:
             if error.code not in ("worker_already_running", "run_not_found"):
                 raise
             _log.debug("%s", error)
-            return None
+        if heard == self._heard:  # otherwise what has just rung may be what has just changed
+            self._passed_over[run_id] = time.monotonic() + _PASSED_OVER_SECONDS
+        return None
 
     async def _give_up(self, lease: Lease) -> None:
         try:
             await leases.hand_back(self._database, lease, leases.nothing)
         except Fenced as lost:
             _log.info("%s", lost)
-        except DevflowError as error:  # the sweeper finds a lease of ours that we do not drive
+        except DevflowError as error:  # the next look finds a lease of ours that we do not drive
             _log.warning("the lease on run %s could not be handed back: %s", lease.run_id, error)
 
     async def _position(self, run_id: UUID) -> tuple[Any, ...]:
@@ -161,68 +174,14 @@ class Worker:
             row = await get_run(tx, run_id)
         return row["state"], row["event_seq"], row["updated_at"]
 
-    def _back_off(self, run_id: UUID) -> float:
-        failures = self._failures[run_id] = self._failures.get(run_id, 0) + 1
-        delay: float = min(_BACK_OFF_FIRST * 2 ** min(failures - 1, 10), _BACK_OFF_MOST)
-        self._not_before[run_id] = time.monotonic() + delay
-        return delay
-
-    async def _repeat(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(max(seconds, 1.0)):
-                    await step()
-            except (DevflowError, TimeoutError) as error:
-                if isinstance(error, DevflowError) and error.code != "database_unavailable":
-                    raise
-                _log.warning("%s failed: %s", step.__name__.strip("_"), error or "no answer in time")
-            self._stop_if_unheard()
-            await asyncio.sleep(seconds)
-
-    async def _beat(self) -> None:
-        sent_at = time.monotonic()
+    async def _prune(self) -> None:
+        if time.monotonic() - self._pruned_at < _PRUNE_SECONDS:
+            return
+        self._pruned_at = time.monotonic()
         async with self._database.transaction() as tx:
-            await workers.register(tx, self.identity)
-        self._heard_at = sent_at
-
-    def _stop_if_unheard(self) -> None:
-        # By the next beat the others may take this worker for dead and its runs for theirs.
-        silence = time.monotonic() - self._heard_at + self._settings.heartbeat_seconds
-        if silence >= self._settings.worker_dead_after_seconds and self._driving:
-            _log.error("no heartbeat came through: stopping %d runs", len(self._driving))
-            for task in self._driving.values():
-                task.cancel()
-
-    async def _sweep(self) -> None:
-        now = time.monotonic()
-        self._not_before = {run_id: until for run_id, until in self._not_before.items() if until > now}
-        async with self._database.transaction() as tx:
-            free = await leases.runnable(
-                tx,
-                self._settings.worker_dead_after_seconds,
-                only_run=self._only_run,
-                shared_queue=None if self._only_run else self._queue,
-                idle_worker=self.identity.worker_id,
-                driven=[*self._driving, *self._waiting, *self._not_before],
-            )
-            for run_id in free:
-                await jobs.ring_unless_queued(tx, self._queue, run_id)
-        if now - self._pruned_at > _PRUNE_SECONDS:
-            self._pruned_at = now
-            async with self._database.transaction() as tx:
-                await jobs.prune(tx)
-                await workers.prune(tx)
-
-    async def _drain(self, seconds: float) -> None:
-        if self._driving and seconds > 0:
-            await asyncio.wait(self._driving.values(), timeout=seconds)
-        left = list(self._driving.values())
-        for task in left:
-            task.cancel()
-        if left:
-            _, stuck = await asyncio.wait(left, timeout=_UNWIND_SECONDS)
-            for task in stuck:
-                _log.error("%s does not end; its lease runs out by itself", task.get_name())
+            await jobs.prune(tx)
+            await workers.prune(tx)
+            await deliveries.prune(tx)
 
     async def _claim_queue(self) -> None:
         # A run at its gate needs no lease, and without this what people decide would ring where we do not listen.
@@ -231,20 +190,15 @@ class Worker:
             async with self._database.transaction() as tx:
                 await tx.execute(update(runs).where(free).values(queue=self._queue))
 
-    async def _sign_off(self) -> None:
+    async def _leave_queue(self) -> None:
+        if self._only_run is None:
+            return
         try:
             async with self._database.transaction() as tx:
-                if self._only_run is not None:  # from now on any worker may hear what people decide about it
-                    mine = (runs.c.run_id == self._only_run) & (runs.c.queue == self._queue)
-                    await tx.execute(update(runs).where(mine).values(queue=jobs.ADVANCE_RUN))
-                    # those that hear the shared queue also sweep, and find what is left to do
-                    await jobs.forget(tx, self._only_run)
-                await workers.stop(tx, self.identity.worker_id)
+                # from now on any worker may hear what people decide about it
+                mine = (runs.c.run_id == self._only_run) & (runs.c.queue == self._queue)
+                await tx.execute(update(runs).where(mine).values(queue=jobs.ADVANCE_RUN))
+                # those that hear the shared queue also sweep, and find what is left to do
+                await jobs.forget(tx, self._only_run)
         except DevflowError as error:
-            _log.warning("the worker could not sign off: %s", error)
-
-
-async def _end(*tasks: asyncio.Task[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
+            _log.warning("the run's own queue could not be given up: %s", error)

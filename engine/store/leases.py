@@ -2,7 +2,8 @@
 
 Taking and handing back lock the run's row. A hand-back looks for undone work under that lock and a decision is written
 under it, so one of the two always sees the other and no wake-up is lost. A worker whose heartbeat is too old, by the
-database's clock, loses its leases; one that comes back finds its writes refused by the epoch.
+database's clock, loses its leases; one that comes back finds its writes refused by the epoch. Who has to wait for its
+turn, and for whom, is in `places`.
 """
 
 from collections.abc import Awaitable, Callable, Collection
@@ -10,14 +11,16 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, select, text, update
+from sqlalchemy import RowMapping, Select, func, select, text, update
 
 from engine.domain.errors import DevflowError
 from engine.domain.states import RunState
+from engine.store import places
 from engine.store.database import Database, FencedRun, Lease, LockedRun, Transaction
+from engine.store.places import Caps, MustWait
 from engine.store.runs import ENDED, update_run
 from engine.store.tables import RUNNABLE, runs, workers
-from engine.store.workers import is_gone
+from engine.store.workers import alive, lives
 
 HasWork = Callable[[FencedRun], Awaitable[bool]]
 
@@ -42,18 +45,27 @@ async def nothing(tx: FencedRun) -> bool:
 
 
 async def take(
-    database: Database, run_id: UUID, worker_id: UUID, dead_after_seconds: float, queue: str | None = None
+    database: Database,
+    run_id: UUID,
+    worker_id: UUID,
+    dead_after_seconds: float,
+    queue: str | None = None,
+    *,
+    caps: Caps | None = None,
+    if_needed: bool = False,
 ) -> Lease:
     """Take the run's lease, with a new epoch; `queue` becomes the one on which decisions ring.
 
-    Raises `run_not_found`, and `worker_already_running` where another worker lives and holds it. The caller's own lease
-    is renewed: a worker does not drive a run twice at once.
+    Raises `run_not_found`, `worker_already_running` where another worker lives and holds it, and `MustWait` where an
+    earlier run of its issue is not out of the way, where `caps` leave no place, or, with `if_needed`, where there is
+    nothing to do. The caller's own lease is renewed: a worker does not drive a run twice at once.
     """
     async with database.locked(run_id) as tx:
         if tx.row["lease_worker"] != worker_id:
             holder = await live_holder(tx, dead_after_seconds)
             if holder is not None:
                 raise DevflowError("worker_already_running", f"run {run_id} is being worked on by {holder}")
+        await _check_its_turn(tx, dead_after_seconds, caps, if_needed)
         values: dict[str, Any] = {"lease_worker": worker_id, "epoch": runs.c.epoch + 1}
         if queue is not None:
             values["queue"] = queue
@@ -80,11 +92,11 @@ async def live_holder(tx: LockedRun, dead_after_seconds: float) -> str | None:
     holder = await tx.maybe(
         select(
             workers,
-            _alive(dead_after_seconds).label("alive"),
+            alive(dead_after_seconds).label("alive"),
             func.extract("epoch", func.clock_timestamp() - workers.c.heartbeat_at).label("age"),
         ).where(workers.c.worker_id == tx.row["lease_worker"])
     )
-    if holder is None or not holder["alive"] or is_gone(holder):
+    if holder is None or not lives(holder):
         return None
     return f"process {holder['pid']} on {holder['host']}, last heard of {max(0, int(holder['age']))} s ago"
 
@@ -118,16 +130,18 @@ async def runnable(
     shared_queue: str | None = None,
     idle_worker: UUID | None = None,
     driven: Collection[UUID] = (),
+    caps: Caps | None = None,
     limit: int = 100,
 ) -> list[UUID]:
-    """Return the runs that need a worker and have none that lives, oldest first.
+    """Return the runs that need a worker, have none that lives and may be taken, in the order of `in_fair_order`.
 
     With `shared_queue`, a run of another queue counts only when nobody has touched it for `dead_after_seconds`: the
     process that it belongs to comes first. `idle_worker` names a worker that drives the runs `driven` and no others,
     whatever its leases say.
     """
+    shown = (runs.c.repository_id, runs.c.run_id, runs.c.state, runs.c.requested_action, runs.c.created_at)
     statement: Select[Any] = (
-        select(runs.c.run_id, workers, _alive(dead_after_seconds).label("alive"))
+        select(*shown, runs.c.started_at.label("begun_at"), workers, alive(dead_after_seconds).label("alive"))
         .select_from(runs.outerjoin(workers, workers.c.worker_id == runs.c.lease_worker))
         .where(text(f"({RUNNABLE})"))
         .order_by(runs.c.created_at, runs.c.run_id)
@@ -139,9 +153,13 @@ async def runnable(
     if shared_queue is not None:
         untouched = runs.c.updated_at < func.clock_timestamp() - timedelta(seconds=dead_after_seconds)
         statement = statement.where((runs.c.queue == shared_queue) | untouched)
-    rows = await tx.all(statement)
-    free = (row for row in rows if not row["alive"] or row["worker_id"] == idle_worker or is_gone(row))
-    return [row["run_id"] for row, _ in zip(free, range(limit), strict=False)]
+    free = [row for row in await tx.all(statement) if not lives(row) or row["worker_id"] == idle_worker]
+    if not free:
+        return []
+    unbegun = [row["run_id"] for row in free if places.is_to_begin(row["state"], row["begun_at"])]
+    waiting = await places.behind_others(tx, unbegun, dead_after_seconds)
+    taken = await places.driven(tx, dead_after_seconds, leave_out={row["run_id"] for row in free})
+    return places.in_fair_order([row for row in free if row["run_id"] not in waiting], taken, caps, limit)
 
 
 async def unclosed(tx: Transaction, dead_after_seconds: float, limit: int = 100) -> list[UUID]:
@@ -150,18 +168,27 @@ async def unclosed(tx: Transaction, dead_after_seconds: float, limit: int = 100)
     They lack their report, or are still held by a worker that is gone; those of a worker that lives are its own matter.
     """
     statement = (
-        select(runs.c.run_id, workers, _alive(dead_after_seconds).label("alive"))
+        select(runs.c.run_id, workers, alive(dead_after_seconds).label("alive"))
         .select_from(runs.outerjoin(workers, workers.c.worker_id == runs.c.lease_worker))
         .where(ENDED, runs.c.final_report_path.is_(None) | runs.c.lease_worker.is_not(None))
         .order_by(runs.c.created_at, runs.c.run_id)
     )
-    rows = [row for row in await tx.all(statement) if not row["alive"] or is_gone(row)]
+    rows = [row for row in await tx.all(statement) if not lives(row)]
     return [row["run_id"] for row in rows[:limit]]
 
 
-def _alive(dead_after_seconds: float) -> ColumnElement[bool]:
-    limit = func.clock_timestamp() - timedelta(seconds=dead_after_seconds)
-    return and_(workers.c.stopped_at.is_(None), workers.c.heartbeat_at > limit)
+async def _check_its_turn(tx: LockedRun, dead_after_seconds: float, caps: Caps | None, if_needed: bool) -> None:
+    if if_needed and not needs_worker(tx.row):
+        raise MustWait(f"run {tx.run_id} needs nobody")
+    if places.is_to_begin(tx.row["state"], tx.row["started_at"]) and await places.behind_others(
+        tx, [tx.run_id], dead_after_seconds
+    ):
+        raise MustWait(f"run {tx.run_id} waits for an earlier run of its issue")
+    if caps is not None and places.needs_place(tx.row):
+        await places.one_at_a_time(tx)
+        taken = await places.driven(tx, dead_after_seconds, leave_out=[tx.run_id])
+        if not caps.leave_room(tx.repository_id, taken):
+            raise MustWait(f"run {tx.run_id} waits for a place: {taken[tx.repository_id]} of its repository are driven")
 
 
 def _update(tx: LockedRun) -> Any:

@@ -150,6 +150,7 @@ runs = Table(
     ),
     Index("runs_of_issue", "repository_id", "issue_number"),
     Index("runs_runnable", "run_id", postgresql_where=text(RUNNABLE)),
+    Index("runs_leased", "repository_id", postgresql_where=text("lease_worker IS NOT NULL")),
 )
 
 run_inputs = Table(

@@ -4,6 +4,7 @@ ALTER TABLE runs ADD COLUMN trigger_key text;
 ALTER TABLE runs ADD COLUMN discard_branch boolean NOT NULL DEFAULT false;
 CREATE UNIQUE INDEX runs_one_run_a_trigger ON runs (repository_id, trigger_key) WHERE trigger_key IS NOT NULL;
 CREATE INDEX runs_of_issue ON runs (repository_id, issue_number);
+CREATE INDEX runs_leased ON runs (repository_id) WHERE lease_worker IS NOT NULL;
 
 ALTER TABLE decisions ADD COLUMN by_id bigint;
 
