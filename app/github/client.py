@@ -1,0 +1,84 @@
+"""One repository at GitHub: everything that handlers and the projector ask of it and tell it.
+
+Made by `GitHubApp.repository`. Calls run in threads and return frozen shapes; what goes wrong is one of the faults.
+"""
+
+import base64
+import binascii
+from urllib.parse import quote
+
+from app.github.checks import Checks
+from app.github.faults import Gone, Refused
+from app.github.issues import Issues
+from app.github.pulls import Pulls
+from app.github.reading import Fields, Unreadable
+from app.github.repository import quoted
+
+_EMPTY_REPOSITORY = 409
+
+
+class GitHubRepository(Issues, Pulls, Checks):
+    """A repository's issues, pull requests, checks, files and addresses."""
+
+    async def file(self, path: str, ref: str | None = None) -> bytes | None:
+        """Return a file's bytes at a ref (None: the default branch), None where there is none.
+
+        `Refused` where the path is a folder or the file has more than 1 MB, which GitHub does not give this way.
+        """
+        try:
+            call = f"contents/{quoted(path)}"
+            fields = await self._get(call, {"ref": ref} if ref else {})
+        except Gone:
+            return None
+        except Unreadable:
+            raise
+        return self._read(_content_of, fields)
+
+    async def branch_head(self, name: str) -> str | None:
+        """Return the commit that a branch points to, None where there is no such branch."""
+        try:
+            fields = await self._get(f"git/ref/heads/{quoted(name)}")
+        except Gone:
+            return None
+        except Refused as refused:
+            if refused.status == _EMPTY_REPOSITORY:
+                return None
+            raise
+        return self._read(_target_of, fields)
+
+    def issue_url(self, number: int) -> str:
+        """Return the address of an issue's page."""
+        return f"{self._page}/issues/{number}"
+
+    def pull_url(self, number: int) -> str:
+        """Return the address of a pull request's page."""
+        return f"{self._page}/pull/{number}"
+
+    def commit_url(self, sha: str) -> str:
+        """Return the address of a commit's page."""
+        return f"{self._page}/commit/{sha}"
+
+    def blob_url(self, ref: str, path: str) -> str:
+        """Return the address of a file's page at a branch or commit."""
+        return f"{self._page}/blob/{quoted(ref)}/{quoted(path)}"
+
+    def comment_url(self, number: int, comment_id: int, *, pull: bool = False) -> str:
+        """Return the address of a comment on an issue, or on a pull request (`pull`)."""
+        return f"{self.pull_url(number) if pull else self.issue_url(number)}#issuecomment-{comment_id}"
+
+    @property
+    def _page(self) -> str:
+        return f"{self._host.server_url}/{quote(self.full_name, safe='/')}"
+
+
+def _content_of(fields: Fields) -> bytes:
+    if fields.text("type") != "file" or fields.maybe_text("encoding") != "base64":
+        raise Refused(422, "it is no file, or one of more than 1 MB")
+    try:
+        return base64.b64decode(fields.text("content"), validate=False)
+    except (ValueError, binascii.Error):
+        raise Unreadable("content is not in base64") from None
+
+
+def _target_of(fields: Fields) -> str:
+    return fields.child("object").text("sha")

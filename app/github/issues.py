@@ -1,0 +1,75 @@
+"""What we ask and tell on issues: their text, comments, reactions, and who may do what.
+
+Comments and reactions on pull requests go the same way; GitHub has them as issues too.
+"""
+
+from datetime import datetime
+
+from app.github.answers import comment_of, issue_of, permission_of
+from app.github.faults import Gone
+from app.github.repository import RepositoryCalls, quoted
+from app.github.shapes import (
+    Comment,
+    CommentTarget,
+    Issue,
+    IssueTarget,
+    Permission,
+    ReactionContent,
+    ReactionTarget,
+)
+
+
+class Issues(RepositoryCalls):
+    """The issues of a repository; faults as in `RepositoryCalls`."""
+
+    async def issue(self, number: int) -> Issue:
+        """Return an issue as it is now."""
+        return self._read(issue_of, await self._get(f"issues/{number}"))
+
+    async def comments(self, number: int, since: datetime | None = None) -> list[Comment]:
+        """Return the comments on an issue or pull request, oldest first; `since`: those changed at or after it."""
+        query = {"since": f"{since:%Y-%m-%dT%H:%M:%SZ}"} if since else {}
+        return self._read_all(comment_of, await self._all(f"issues/{number}/comments", query))
+
+    async def our_comments(self, number: int, since: datetime | None = None) -> list[Comment]:
+        """Return the comments that this App wrote itself, as `comments` does."""
+        login = (await self._host.bot_login()).casefold()
+        found = await self.comments(number, since)
+        return [comment for comment in found if comment.author.is_bot and comment.author.login.casefold() == login]
+
+    async def comment(self, comment_id: int) -> Comment:
+        """Return a comment as it is now."""
+        return self._read(comment_of, await self._get(f"issues/comments/{comment_id}"))
+
+    async def create_comment(self, number: int, body: str) -> Comment:
+        """Write a comment, of at most 65,536 characters."""
+        return self._read(comment_of, await self._write("POST", f"issues/{number}/comments", {"body": body}))
+
+    async def update_comment(self, comment_id: int, body: str) -> Comment:
+        """Change the text of a comment of ours."""
+        return self._read(comment_of, await self._write("PATCH", f"issues/comments/{comment_id}", {"body": body}))
+
+    async def delete_comment(self, comment_id: int) -> None:
+        """Delete a comment; one that is gone already is no fault."""
+        try:
+            await self._write("DELETE", f"issues/comments/{comment_id}")
+        except Gone:
+            return
+
+    async def react(self, target: ReactionTarget, content: ReactionContent) -> None:
+        """Put a reaction on an issue, a comment or a review; one that is there already stays the only one."""
+        if isinstance(target, IssueTarget):
+            await self._write("POST", f"issues/{target.number}/reactions", {"content": content})
+        elif isinstance(target, CommentTarget):
+            await self._write("POST", f"issues/comments/{target.id}/reactions", {"content": content})
+        else:
+            values = {"subjectId": target.node_id, "content": content.upper()}
+            await self._mutate("addReaction", values, "reaction { content }")
+
+    async def permission(self, login: str) -> Permission:
+        """Return the effective permission of a person, none for a login that nobody has."""
+        try:
+            fields = await self._get(f"collaborators/{quoted(login)}/permission")
+        except Gone:
+            return Permission("none", None)
+        return self._read(permission_of, fields)

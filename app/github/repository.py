@@ -1,0 +1,144 @@
+"""One repository at GitHub, as something to ask: its name, its installation's token, and the way of every call to it.
+
+The clients for issues, pull requests and checks stand on this class. A repository is its number; where it was renamed,
+GitHub redirects, the new name is learnt and written down, and the call is made again under it.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from github import Auth
+
+from app.github.answers import facts_of
+from app.github.auth import Purpose, Tokens
+from app.github.calls import Caller
+from app.github.faults import Gone, Moved, Refused
+from app.github.reading import Fields, as_object
+from app.github.shapes import RepositoryFacts
+from app.github.transport import Call, Reply
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class InstallationAccess:
+    """Access by an installation's token for one repository and one purpose."""
+
+    tokens: Tokens
+    installation_id: int
+    repository_id: int
+    purpose: Purpose = "api"
+
+    @property
+    def allowance(self) -> str:
+        """GitHub counts by installation."""
+        return f"installation {self.installation_id}"
+
+    async def credential(self) -> Auth.Auth:
+        """Return a token that holds for some minutes yet."""
+        return (await self.tokens.get(self.installation_id, self.repository_id, self.purpose)).auth
+
+    def drop(self, credential: Auth.Auth) -> None:
+        """Forget a token that was refused."""
+        self.tokens.forget(self.installation_id, self.repository_id, self.purpose, credential)
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the repositories of one GitHub share: the caller, the addresses, and who we are there.
+
+    `learn` is told what a repository is called now; `bot_login` asks once for the login that our comments have.
+    """
+
+    caller: Caller
+    tokens: Tokens
+    api_url: str
+    server_url: str
+    app_id: int
+    bot_login: Callable[[], Awaitable[str]]
+    learn: Callable[[int, RepositoryFacts], Awaitable[None]]
+
+
+class RepositoryCalls:
+    """Calls to one repository; every method below raises a fault of `faults` and nothing else."""
+
+    def __init__(self, host: Host, repository_id: int, installation_id: int, full_name: str) -> None:
+        self.repository_id = repository_id
+        self.installation_id = installation_id
+        self.full_name = full_name
+        self._host = host
+        self._access = InstallationAccess(host.tokens, installation_id, repository_id)
+
+    @property
+    def owner(self) -> str:
+        """Login of the owner."""
+        return self.full_name.partition("/")[0]
+
+    async def facts(self) -> RepositoryFacts:
+        """Ask what the repository is called now and which branch is its default one."""
+        call = Call("GET", f"/repos/{quoted(self.full_name)}")
+        reply = await self._host.caller.follow(call, self._access, self._host.api_url)
+        facts = self._host.caller.understand(call, _facts_of, reply.data)
+        if facts.id != self.repository_id:
+            raise Gone(f"{self.full_name} is another repository now")
+        self.full_name = facts.full_name
+        await self._host.learn(self.installation_id, facts)
+        return facts
+
+    async def default_branch(self) -> str:
+        """Ask for the default branch."""
+        return (await self.facts()).default_branch
+
+    async def _get(self, path: str, query: Mapping[str, Any] | None = None) -> Fields:
+        return await self._ask(self._host.caller.read, Call("GET", path, query or {}))
+
+    async def _write(self, verb: str, path: str, body: Any = None) -> Fields:
+        return await self._ask(self._host.caller.write, Call(verb, path, body=body))
+
+    async def _all(self, path: str, query: Mapping[str, Any] | None = None, inside: str = "") -> list[Fields]:
+        """Return every item of a list, which some answers have in a field (`inside`)."""
+
+        async def collect(call: Call) -> list[Fields]:
+            return [item async for page in self._host.caller.pages(call, self._access, inside) for item in page]
+
+        return await self._renamed_or_not(collect, Call("GET", path, query or {}))
+
+    async def _mutate(self, name: str, values: Mapping[str, str], result: str) -> None:
+        await self._host.caller.mutate(name, values, result, self._access)
+
+    async def _ask(self, make: Callable[[Call, InstallationAccess], Awaitable[Reply]], call: Call) -> Fields:
+        reply = await self._renamed_or_not(lambda named: make(named, self._access), call)
+        if reply.data is None:
+            return Fields({})
+        return self._host.caller.understand(call, as_object, reply.data)
+
+    async def _renamed_or_not(self, make: Callable[[Call], Awaitable[T]], call: Call) -> T:
+        try:
+            return await make(self._named(call))
+        except Moved:
+            await self.facts()
+        try:
+            return await make(self._named(call))
+        except Moved:
+            raise Refused(301, f"{call}: GitHub redirects although the name is the current one") from None
+
+    def _named(self, call: Call) -> Call:
+        return Call(call.verb, f"/repos/{quoted(self.full_name)}/{call.path}", call.query, call.body)
+
+    def _read(self, read: Callable[[Fields], T], fields: Fields) -> T:
+        """Return the shape that a reader of `answers` makes of an answer."""
+        return self._host.caller.understand(Call("GET", self.full_name), read, fields)
+
+    def _read_all(self, read: Callable[[Fields], T], items: list[Fields]) -> list[T]:
+        return [self._read(read, fields) for fields in items]
+
+
+def _facts_of(data: Any) -> RepositoryFacts:
+    return facts_of(as_object(data))
+
+
+def quoted(text: str) -> str:
+    """Return a text as one or several segments of a path."""
+    return quote(text, safe="/")
