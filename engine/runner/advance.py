@@ -24,6 +24,8 @@ from engine.store.workers import WorkerIdentity
 
 _log = logging.getLogger(__name__)
 _WATCH_SECONDS = 0.5
+# No person can mend these and nothing is lost by waiting: the worker leaves the run alone for a while, then goes on.
+_WAITED_OUT = ("database_unavailable", "github_unavailable")
 
 
 class Runner:
@@ -35,7 +37,10 @@ class Runner:
         self._database = services.database
 
     async def advance(self, lease: Lease) -> None:
-        """Take the run to its next stop. Raises `Fenced` where the lease is lost and `database_unavailable`."""
+        """Take the run to its next stop. Raises `Fenced` where the lease is lost.
+
+        `database_unavailable` and `github_unavailable` are raised as well: the run stays as it is until they are over.
+        """
         async with self._database.read() as tx:
             run = await get_run(tx, lease.run_id)
         if run["requested_action"] is not None:
@@ -146,7 +151,7 @@ class Runner:
 
     async def _stop(self, lease: Lease, raised: BaseException) -> None:
         error = error_of(raised)
-        if error.code == "database_unavailable":
+        if error.code in _WAITED_OUT:
             raise error
         if error.code == "internal_error":
             _log.error("run %s failed", lease.run_id, exc_info=raised)

@@ -11,6 +11,7 @@ from engine.metering import settle_orphans
 from engine.runner import setup
 from engine.runner.context import RunContext
 from engine.runner.plan import Plan, load_plan
+from engine.runner.trigger import publish_trigger
 from engine.services import Services
 from engine.settings import Settings
 from engine.store import phases, sessions
@@ -47,6 +48,7 @@ async def open_run(services: Services, lease: Lease) -> RunContext:
     async with database.fenced(lease) as tx:
         await _begin(tx, chosen.name, dropped)
         await _forget_lost_work(tx, worktree.token)
+    head_sha = await publish_trigger(database, lease, plan, mirror, head_sha)
     context = RunContext(
         services=services,
         lease=lease,

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping
 
+from engine.domain.envelope import FrozenTrigger
 from engine.domain.errors import DevflowError
 from engine.domain.persona import Persona
 from engine.domain.workflow import PhaseSpec, Workflow
@@ -43,6 +44,15 @@ class Plan:
     roles: dict[str, Role]
     inputs: RowMapping
     options: dict[str, Any]
+
+    @property
+    def trigger(self) -> FrozenTrigger:
+        """The issue as it stood at the start: with its comments where the run's repository is hosted."""
+        metadata = self.inputs["metadata"]
+        if "trigger" in metadata:
+            return FrozenTrigger.from_json(metadata["trigger"])
+        author = metadata.get("requested_by", "")
+        return FrozenTrigger(title=self.title, body=self.inputs["requirements_md"], author=author)
 
     def role_of(self, phase: PhaseSpec) -> Role:
         """Return who does the phase; raises `run_metadata_missing`."""

@@ -11,7 +11,7 @@ from engine.domain.states import PhaseState
 from engine.store import events, phases
 from engine.store.database import Transaction
 from engine.store.runs import get_inputs, get_run
-from engine.workspace.secrets import redact
+from engine.workspace.secrets import redact_json
 
 REPORT_SCHEMA = "devflow/report@1"
 _LAST_EVENTS = 20
@@ -50,7 +50,9 @@ async def build_report(tx: Transaction, run_id: UUID) -> Json:
         "error": details["error"],
         "ended_at": views.iso(run["ended_at"]),
     }
-    return {name: _redacted(value) for name, value in report.items()}
+    # what an error, a note or an output may have taken along
+    redacted: Json = redact_json(report)
+    return redacted
 
 
 def report_bytes(report: Json) -> bytes:
@@ -142,15 +144,6 @@ async def _unresolved(tx: Transaction, run_id: UUID) -> list[str]:
 def _artifact_unresolved(body: bytes) -> list[str]:
     items = json.loads(body).get("unresolved", [])
     return [str(item) for item in items] if isinstance(items, list) else []
-
-
-def _redacted(value: Any) -> Any:
-    """Return a JSON value without credentials that an error, a note or an output may have taken along."""
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, dict):
-        return {name: _redacted(item) for name, item in value.items()}
-    return [_redacted(item) for item in value] if isinstance(value, list) else value
 
 
 def _check(row: Any) -> Json:

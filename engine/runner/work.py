@@ -26,7 +26,6 @@ from engine.domain.config import Check, checks_of
 from engine.domain.envelope import (
     ApprovedArtifact,
     Envelope,
-    FrozenTrigger,
     RepairReason,
     build_prompt,
     repair_prompt,
@@ -252,7 +251,6 @@ async def _envelope(context: RunContext, spec: PhaseSpec, phase: RowMapping, rol
     feedback = phase["feedback"] or ""
     if feedback and previous is not None:
         feedback += f"\n\nYour artifact of round {previous['round']}, for reference:\n{previous['body'].decode()}"
-    metadata = plan.inputs["metadata"]
     known = {name: Check.model_validate(value) for name, value in plan.options["checks"].items()}
     expected = spec.expected_artifact
     dedup_key = f"{spec.key}:{phase['round']}:{phase['attempts']}"
@@ -270,9 +268,7 @@ async def _envelope(context: RunContext, spec: PhaseSpec, phase: RowMapping, rol
         round=phase["round"],
         attempt=phase["attempts"],
         dedup_key=dedup_key,
-        trigger=FrozenTrigger(
-            title=plan.title, body=plan.inputs["requirements_md"], author=metadata.get("requested_by", "")
-        ),
+        trigger=plan.trigger,
         artifact_path=expected.path if expected else None,
         schema_id=expected.schema_id if expected else None,
         schema=_schema(context, spec),

@@ -55,6 +55,13 @@ _OPTIONS = {
     "checkout.workers": "0",
 }
 _GLOBAL_CONFIG = Path(__file__).with_name("gitconfig")
+# What git says of a server that is down, busy or out of reach for now; a refusal is none of this.
+_OUTAGE = re.compile(
+    r"returned error: (5\d\d|429)\b|RPC failed; HTTP (5\d\d|429)\b|RPC failed; curl|Could not resolve host"
+    r"|(Failed|Couldn't) (to )?connect|[Cc]onnection (timed out|refused|reset)|Operation (too slow|timed out)"
+    r"|Empty reply from server|Recv failure|SSL_connect|SSL connection timeout|gnutls_handshake|early EOF"
+    r"|git did not end within"
+)
 _CREDENTIAL_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -211,6 +218,11 @@ class Git:
     async def is_ancestor(self, older: str, newer: str) -> bool:
         """Tell whether `older` is `newer` or one of its ancestors; False where either commit is not here."""
         return (await self.run("merge-base", "--is-ancestor", older, newer, check=False)).code == 0
+
+
+def is_outage(stderr: str) -> bool:
+    """Whether a network command failed because the server cannot be reached now, and may be tried again later."""
+    return _OUTAGE.search(stderr) is not None
 
 
 def split_nul(output: bytes) -> list[str]:

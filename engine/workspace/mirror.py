@@ -20,7 +20,7 @@ from git import Blob, Repo, Tree
 from engine.atomic_file import write_file
 from engine.domain.errors import DevflowError
 from engine.ports import Remote
-from engine.workspace.git import Git, GitFailed, base_environment, check_version, git, split_nul
+from engine.workspace.git import Git, GitFailed, base_environment, check_version, git, is_outage, split_nul
 from engine.workspace.rules import RUNS_FOLDER
 
 MAX_READ_BYTES = 4 << 20
@@ -168,6 +168,8 @@ class Mirror:
             return (await self.git.run(*args, env=self.remote.environment)).text
         except GitFailed as error:
             reason = _reason(error.result.stderr)
+            if is_outage(error.result.stderr):
+                raise DevflowError("github_unavailable", f"the repository does not answer: {reason}") from error
             if "couldn't find remote ref" in reason or "not our ref" in reason:
                 raise DevflowError("base_not_found", reason) from error
             hint = "see that the repository exists and can be read, then try again"

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from engine import failpoints
 from engine.domain.errors import DevflowError, Fenced
-from engine.workspace.git import IDENTITY_EMAIL, Git, GitFailed, GitResult
+from engine.workspace.git import IDENTITY_EMAIL, Git, GitFailed, GitResult, is_outage
 from engine.workspace.mirror import Mirror
 
 RUN_TRAILER = "Devflow-Run"
@@ -31,7 +31,8 @@ async def push(mirror: Mirror, branch: str, new: str, *, expected: str | None) -
     """Move the run's branch in the repository from `expected` (None: it does not exist) to the commit `new`.
 
     Where it is at `new` already, nothing happens. Raises `push_conflict` where somebody else moved it, `push_rejected`
-    with the repository's words where a hook or rule refuses or the repository cannot be reached, `storage_full`.
+    with the repository's words where a hook or rule refuses, `github_unavailable` where it cannot be reached now,
+    `storage_full`.
     """
     await _push(mirror, branch, new, expected)
 
@@ -136,12 +137,15 @@ def _refusal(branch: str, result: GitResult) -> DevflowError:
     rows = [line.split("\t") for line in os.fsdecode(result.stdout).splitlines() if line.startswith("!\t")]
     if not rows:
         fatal = [line for line in result.stderr.splitlines() if line.startswith(("fatal:", "error:"))]
-        return _unreachable((fatal or result.stderr.splitlines() or ["git gave no reason"])[0][:300])
+        said = (fatal or result.stderr.splitlines() or ["git gave no reason"])[0][:300]
+        if is_outage(result.stderr):
+            return DevflowError("github_unavailable", f"the repository does not answer: {said}")
+        return _unreachable(said)
     reason = rows[0][-1]
-    said = [line.removeprefix("remote:").strip() for line in result.stderr.splitlines() if line.startswith("remote:")]
+    told = [line.removeprefix("remote:").strip() for line in result.stderr.splitlines() if line.startswith("remote:")]
     if _CONFLICT.search(" ".join([reason, result.stderr])):
         return DevflowError("push_conflict", f"somebody else moved the branch {branch}: {reason}")
-    words = "; ".join(line for line in said if line)[:1000]
+    words = "; ".join(line for line in told if line)[:1000]
     return DevflowError("push_rejected", f"{reason}{': ' if words else ''}{words}")
 
 

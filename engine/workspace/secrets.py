@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 
@@ -67,6 +67,15 @@ def find_secrets(new: bytes, old: bytes = b"") -> list[Secret]:
 def redact(text: str) -> str:
     """Return the text with every credential replaced by the name of its kind."""
     return "\n".join(_redact_line(line) for line in text.split("\n"))
+
+
+def redact_json(value: Any) -> Any:
+    """Return a JSON value with `redact` done to every text in it."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {name: redact_json(item) for name, item in value.items()}
+    return [redact_json(item) for item in value] if isinstance(value, list) else value
 
 
 def _redact_line(line: str) -> str:
