@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -31,6 +32,10 @@ class Environment(BaseSettings):
         default=None, gt=0, description="Cap of a run in US dollars where neither the run nor its files set one."
     )
     price_file: Path | None = Field(default=None, description="YAML file with prices that replace built-in ones.")
+    sandbox: Literal["auto", "bwrap", "sandlock", "none"] = Field(
+        default="auto",
+        description="How commands are confined where `--sandbox` does not say it; `none` is written into every report.",
+    )
     toolchain: str = Field(
         default="", description="Further folders that confined commands may read and find programs in, split by `:`."
     )
@@ -90,6 +95,7 @@ def read_settings() -> Settings:
         model=env.model or None,
         budget_usd=env.budget_usd,
         price_file=env.price_file,
+        sandbox=env.sandbox,
         toolchain_paths=tuple(Path(part).expanduser() for part in env.toolchain.split(":") if part),
         heartbeat_seconds=env.heartbeat_seconds,
         worker_dead_after_seconds=env.worker_dead_after_seconds,

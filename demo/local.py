@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from app.local import console
-from demo.sandboxing import sandbox_option
+from demo.sandboxing import sandbox_environment
 
 _HERE = Path(__file__).parent
 _GIT = ("git", "-c", "user.name=Demo", "-c", "user.email=demo@example.invalid", "-c", "commit.gpgsign=false")
@@ -33,13 +33,14 @@ def main() -> int:
     recorded = not (os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"))
     command = [sys.executable, "-m", "app.cli", "run", "--repo", str(repository), "--issue", str(_HERE / "issue.md")]
     command += ["--approve", "always", "--as", "demo@example.invalid"]
+    environment = os.environ | {"DEVFLOW_DATA_DIR": str(folder / "data")}
     if recorded:
         console.tell("\nNo model is configured, so a RECORDED agent works on the issue:")
-        command += ["--cassette", str(_HERE / "cassette.yaml"), *sandbox_option()]
+        command += ["--cassette", str(_HERE / "cassette.yaml")]
+        environment |= sandbox_environment()
     else:
         console.tell(f"\nThe model at {os.environ.get('OPENAI_BASE_URL') or 'OpenAI'} works on the issue:")
     console.tell("$ devflow run --repo .demo/billsplit --issue issue.md --approve always ...\n")
-    environment = os.environ | {"DEVFLOW_DATA_DIR": str(folder / "data")}
     code = subprocess.run(command, env=environment, check=False).returncode
     if code != 0:
         return code

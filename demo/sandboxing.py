@@ -7,8 +7,8 @@ from engine.domain.errors import DevflowError
 from engine.workspace import sandbox
 
 
-def sandbox_option() -> list[str]:
-    """Return nothing where commands can be confined here, else `--sandbox none`, and say so loudly."""
+def sandbox_environment() -> dict[str, str]:
+    """Return nothing where commands can be confined here, else DEVFLOW_SANDBOX=none, and say so loudly."""
     try:
         asyncio.run(sandbox.choose("auto", sandbox.Toolchain.detect()))
     except DevflowError as error:
@@ -16,5 +16,5 @@ def sandbox_option() -> list[str]:
             raise
         console.tell(f"WARNING: no sandbox works on this machine: {error.message}")
         console.tell("WARNING: the recorded agent of this demo runs WITHOUT ONE. Devflow never does that by itself.")
-        return ["--sandbox", "none"]
-    return []
+        return {"DEVFLOW_SANDBOX": "none"}
+    return {}
