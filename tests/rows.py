@@ -1,5 +1,7 @@
 """Rows that tests of the store need and nobody's flow has made."""
 
+import dataclasses
+import subprocess
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -12,6 +14,7 @@ from engine.domain.states import RunState
 from engine.store import catalog_rows, jobs
 from engine.store.database import Database
 from engine.store.tables import repositories, runs, workers
+from engine.store.workers import WorkerIdentity, register
 
 REPOSITORY_ID = -1
 TEMPLATE_BODY = '{"name":"test"}'
@@ -21,9 +24,10 @@ TEMPLATE_HASH = sha256(TEMPLATE_BODY.encode()).hexdigest()
 async def add_run(database: Database, state: RunState = RunState.EXECUTING, **values: Any) -> UUID:
     """Insert a run in `state`, with whatever it must refer to; returns its id."""
     run_id = uuid7()
+    repository_id = values.get("repository_id", REPOSITORY_ID)
     async with database.transaction() as tx:
-        await catalog_rows.put_template(tx, REPOSITORY_ID, TEMPLATE_HASH, "test", 1, TEMPLATE_BODY)
-        repository = {"repository_id": REPOSITORY_ID, "location": "/nowhere", "next_run_number": 2}
+        await catalog_rows.put_template(tx, repository_id, TEMPLATE_HASH, "test", 1, TEMPLATE_BODY)
+        repository = {"repository_id": repository_id, "location": "/nowhere", "next_run_number": 2}
         number = await tx.one(
             insert(repositories)
             .values(repository)
@@ -33,7 +37,7 @@ async def add_run(database: Database, state: RunState = RunState.EXECUTING, **va
             .returning(repositories.c.next_run_number)
         )
         defaults = {
-            "repository_id": REPOSITORY_ID,
+            "repository_id": repository_id,
             "run_id": run_id,
             "number": number["next_run_number"],
             "issue_number": number["next_run_number"],
@@ -51,6 +55,21 @@ async def add_run(database: Database, state: RunState = RunState.EXECUTING, **va
         }
         await tx.execute(insert(runs).values(**defaults | values))
     return run_id
+
+
+async def add_worker(database: Database, **values: Any) -> WorkerIdentity:
+    """Register a worker that says that it is this process, but for `values`."""
+    worker = dataclasses.replace(WorkerIdentity.of_this_process(), **values)
+    async with database.transaction() as tx:
+        await register(tx, worker)
+    return worker
+
+
+async def add_dead_worker(database: Database) -> WorkerIdentity:
+    """Register a worker whose process on this machine has ended, without a word."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    return await add_worker(database, pid=ended.pid)
 
 
 async def run_row(database: Database, run_id: UUID) -> RowMapping:
