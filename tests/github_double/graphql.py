@@ -216,14 +216,12 @@ def _remove_reaction(context: _Context, field: Field) -> Shape:
     return _payload(field, reaction=found, subject=subject)
 
 
-def _conversation(subject: Any) -> Issue:
+def _conversation(subject: Issue | Comment | Review | ReviewComment) -> Issue:
     if isinstance(subject, Issue):
         return subject
     if isinstance(subject, Comment):
-        issue: Issue = subject.issue
-        return issue
-    pull: Pull = subject.pull if isinstance(subject, Review) else subject.review.pull
-    return pull
+        return subject.issue
+    return subject.pull if isinstance(subject, Review) else subject.review.pull
 
 
 def _payload(field: Field, **parts: Any) -> Shape:

@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.github_double.people import User, node_id
+
+if TYPE_CHECKING:
+    from tests.github_double.issue import Issue
+    from tests.github_double.pull import Pull
 
 REACTIONS = ("+1", "-1", "laugh", "confused", "heart", "hooray", "rocket", "eyes")
 
@@ -60,7 +64,7 @@ class Comment:
     """A comment on an issue or on a pull request's conversation."""
 
     id: int
-    issue: Any
+    issue: "Issue"
     author: User
     body: str
     created_at: datetime
@@ -99,7 +103,7 @@ class Review:
     """A submitted review; `state` is upper case (`APPROVED`, `CHANGES_REQUESTED`, `COMMENTED`, `DISMISSED`)."""
 
     id: int
-    pull: Any
+    pull: "Pull"
     author: User
     state: str
     body: str

@@ -3,7 +3,7 @@
 An event leaves only where the App is installed on the repository, not suspended, and subscribed to the event.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tests.github_double.bare import ZERO
 from tests.github_double.people import Installation, User
@@ -37,8 +37,8 @@ def announce(
 def on_issue(issue: "Issue", action: str, sender: User, **more: Any) -> None:
     """Tell of an issue, or of a pull request where the issue is one."""
     world = issue.repository.world
-    if isinstance(issue, Pull):
-        shape = {"number": issue.number, "pull_request": pulls.full_pull(world, issue)}
+    if issue.is_pull:
+        shape = {"number": issue.number, "pull_request": pulls.full_pull(world, cast("Pull", issue))}
         announce(world, "pull_request", issue.repository, sender, {"action": action} | shape | more)
     else:
         announce(
