@@ -120,8 +120,6 @@ class Tokens:
         try:
             answer = await self._ask(installation_id, repository_id, wanted)
         except Refused as refused:
-            if refused.status == 403:  # the installation is suspended
-                raise Gone(f"installation {installation_id}: {refused.message}") from None
             if refused.status != 422:
                 raise
             answer = await self._ask_for_less(installation_id, repository_id, wanted, refused)

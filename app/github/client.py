@@ -5,13 +5,14 @@ Made by `GitHubApp.repository`. Calls run in threads and return frozen shapes; w
 
 import base64
 import binascii
+from typing import Any
 from urllib.parse import quote
 
 from app.github.checks import Checks
 from app.github.faults import Gone, Refused
 from app.github.issues import Issues
 from app.github.pulls import Pulls
-from app.github.reading import Fields, Unreadable
+from app.github.reading import Fields, Unreadable, as_object
 from app.github.repository import quoted
 
 _EMPTY_REPOSITORY = 409
@@ -71,9 +72,12 @@ class GitHubRepository(Issues, Pulls, Checks):
         return f"{self._host.server_url}/{quote(self.full_name, safe='/')}"
 
 
-def _content_of(fields: Fields) -> bytes:
+def _content_of(answer: Any) -> bytes:
+    if isinstance(answer, list):
+        raise Refused(422, "it is a folder")
+    fields = as_object(answer)
     if fields.text("type") != "file" or fields.maybe_text("encoding") != "base64":
-        raise Refused(422, "it is no file, or one of more than 1 MB")
+        raise Refused(422, "it is no ordinary file, or one of more than 1 MB")
     try:
         return base64.b64decode(fields.text("content"), validate=False)
     except (ValueError, binascii.Error):

@@ -19,6 +19,7 @@ _SECONDARY_WAIT = timedelta(seconds=60)  # GitHub: "wait for at least one minute
 _LONGEST_WAIT = timedelta(days=1)  # a header that asks for more is broken
 _MESSAGE_LIMIT = 500
 _TOKEN = re.compile(r"\b(gh[a-z]_\w{8,}|github_pat_\w{8,}|v\d\.[0-9a-f]{20,}|eyJ[\w-]+\.[\w-]+\.[\w-]+)")
+_SUSPENDED = "installation has been suspended"
 _WORDS_OF_A_LIMIT = ("rate limit", "abuse detection")
 
 
@@ -44,7 +45,7 @@ class Unauthorised(RetryLater):
 
 
 class Gone(HostFault):
-    """What was asked for does not exist, or not for us (404, 410, 451)."""
+    """What was asked for does not exist, or not for us (404, 410, 451, an installation that is suspended)."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -105,7 +106,7 @@ def fault_of(answer: Answer, now: datetime, what: str) -> HostFault:
         return RetryLater(f"{what}: GitHub's rate limit is reached", _when(answer, now))
     if status == 401:
         return Unauthorised(f"{what}: GitHub does not take our credential")
-    if status in (404, 410, 451):
+    if status in (404, 410, 451) or (status == 403 and _SUSPENDED in answer.message):
         return Gone(f"{what}: {answer.message or 'not found'} ({status})")
     if status >= 500 or status in (202, 408):
         asked = answer.headers.get("retry-after", "")

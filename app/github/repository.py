@@ -17,7 +17,7 @@ from app.github.calls import Caller
 from app.github.faults import Gone, Moved, Refused
 from app.github.reading import Fields, as_object
 from app.github.shapes import RepositoryFacts
-from app.github.transport import Call, Reply
+from app.github.transport import Call
 
 T = TypeVar("T")
 
@@ -92,10 +92,18 @@ class RepositoryCalls:
         return (await self.facts()).default_branch
 
     async def _get(self, path: str, query: Mapping[str, Any] | None = None) -> Fields:
-        return await self._ask(self._host.caller.read, Call("GET", path, query or {}))
+        return self._read(as_object, await self._fetch(path, query))
+
+    async def _fetch(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
+        """Return an answer's JSON, whatever it is."""
+        call = Call("GET", path, query or {})
+        reply = await self._renamed_or_not(lambda named: self._host.caller.read(named, self._access), call)
+        return reply.data
 
     async def _write(self, verb: str, path: str, body: Any = None) -> Fields:
-        return await self._ask(self._host.caller.write, Call(verb, path, body=body))
+        call = Call(verb, path, body=body)
+        reply = await self._renamed_or_not(lambda named: self._host.caller.write(named, self._access), call)
+        return self._read(as_object, {} if reply.data is None else reply.data)
 
     async def _all(self, path: str, query: Mapping[str, Any] | None = None, inside: str = "") -> list[Fields]:
         """Return every item of a list, which some answers have in a field (`inside`)."""
@@ -107,12 +115,6 @@ class RepositoryCalls:
 
     async def _mutate(self, name: str, values: Mapping[str, str], result: str) -> None:
         await self._host.caller.mutate(name, values, result, self._access)
-
-    async def _ask(self, make: Callable[[Call, InstallationAccess], Awaitable[Reply]], call: Call) -> Fields:
-        reply = await self._renamed_or_not(lambda named: make(named, self._access), call)
-        if reply.data is None:
-            return Fields({})
-        return self._host.caller.understand(call, as_object, reply.data)
 
     async def _renamed_or_not(self, make: Callable[[Call], Awaitable[T]], call: Call) -> T:
         try:
@@ -127,9 +129,9 @@ class RepositoryCalls:
     def _named(self, call: Call) -> Call:
         return Call(call.verb, f"/repos/{quoted(self.full_name)}/{call.path}", call.query, call.body)
 
-    def _read(self, read: Callable[[Fields], T], fields: Fields) -> T:
-        """Return the shape that a reader of `answers` makes of an answer."""
-        return self._host.caller.understand(Call("GET", self.full_name), read, fields)
+    def _read(self, read: Callable[[Any], T], answer: Any) -> T:
+        """Return the shape that a reader makes of an answer."""
+        return self._host.caller.understand(Call("GET", self.full_name), read, answer)
 
     def _read_all(self, read: Callable[[Fields], T], items: list[Fields]) -> list[T]:
         return [self._read(read, fields) for fields in items]

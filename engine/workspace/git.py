@@ -6,11 +6,12 @@ of the workspace (mirror, work trees, commits, pushes) is built on `Git.run` and
 """
 
 import asyncio
+import base64
 import contextlib
 import os
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +63,7 @@ _OUTAGE = re.compile(
     r"|Empty reply from server|Recv failure|SSL_connect|SSL connection timeout|gnutls_handshake|early EOF"
     r"|git did not end within"
 )
+_SHORTEST_TOKEN = 16
 _CREDENTIAL_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -175,10 +177,25 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def _redact(text: str, env: Mapping[str, str | None]) -> str:
-    for value in sorted((value for value in env.values() if value and len(value) >= 8), key=len, reverse=True):
-        if not value.startswith("/"):  # paths of index and repository, which messages need
-            text = text.replace(value, "***")
+    secrets = {secret for value in env.values() if value for secret in _secrets_in(value) if len(secret) >= 8}
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
     return _CREDENTIAL_IN_URL.sub("***@", text)
+
+
+def _secrets_in(value: str) -> Iterator[str]:
+    """Yield what of an environment value must not be shown: itself, a header's long words, and what those encode."""
+    if value.startswith("/"):  # paths of index and repository, which messages need
+        return
+    yield value
+    if " " not in value:
+        return
+    for word in value.split():
+        if len(word) >= _SHORTEST_TOKEN:
+            yield word
+            with contextlib.suppress(ValueError):  # ordinary text is not in base64
+                decoded = base64.b64decode(word, validate=True).decode()
+                yield from (decoded, decoded.partition(":")[2])
 
 
 @dataclass(frozen=True)
