@@ -27,13 +27,10 @@ class GitHubRepository(Issues, Pulls, Checks):
         `Refused` where the path is a folder or the file has more than 1 MB, which GitHub does not give this way.
         """
         try:
-            call = f"contents/{quoted(path)}"
-            fields = await self._get(call, {"ref": ref} if ref else {})
+            answer = await self._fetch(f"contents/{quoted(path)}", {"ref": ref} if ref else {})
         except Gone:
             return None
-        except Unreadable:
-            raise
-        return self._read(_content_of, fields)
+        return self._read(_content_of, answer)
 
     async def branch_head(self, name: str) -> str | None:
         """Return the commit that a branch points to, None where there is no such branch."""
