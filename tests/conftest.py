@@ -106,3 +106,14 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     opened = Database(database_url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def own_server(data_dir: Path) -> AsyncIterator[tuple[Cluster, Database]]:
+    """A server of this test alone, to be crashed and started again, and a database with the current schema on it."""
+    server = await embedded.open_embedded(data_dir)
+    await upgrade(server.url)
+    opened = Database(server.url)
+    yield cluster_of(data_dir), opened
+    await opened.close()
+    await server.close()

@@ -8,64 +8,20 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from uuid import UUID
 
-import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import select, text, update
 
 from engine.domain.states import RunState
 from engine.settings import Settings
 from engine.store import jobs
 from engine.store.cluster import Cluster
 from engine.store.database import Database, Lease
-from engine.store.embedded import open_embedded
-from engine.store.migrate import upgrade
 from engine.store.tables import runs, workers
-from engine.worker import Advance, Worker
 from tests.rows import add_run, run_row
-from tests.servers import cluster_of, crash
-
-FAST = Settings(
-    data_dir=Path("/nowhere"),
-    heartbeat_seconds=0.2,
-    worker_dead_after_seconds=10,
-    sweep_seconds=0.2,
-    shutdown_drain_seconds=5,
-)
-ONLY_DOORBELLS = Settings(data_dir=Path("/nowhere"), sweep_seconds=60)
-
-
-@contextlib.asynccontextmanager
-async def working(
-    database: Database, advance: Advance, settings: Settings = FAST, only_run: UUID | None = None
-) -> AsyncIterator[Worker]:
-    """Run a worker for the time of the block, and stop it in order."""
-    worker, stop = Worker(database, advance, settings=settings, only_run=only_run), asyncio.Event()
-    task = asyncio.create_task(worker.run(stop))
-    try:
-        yield worker
-    finally:
-        stop.set()
-        await task
-
-
-async def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Wait until a condition in this process holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-async def until_state(database: Database, run_id: UUID, state: RunState, seconds: float = 10) -> None:
-    """Wait until the run's row shows `state` and no lease."""
-    async with asyncio.timeout(seconds):
-        while True:
-            row = await run_row(database, run_id)
-            if row["state"] == state and row["lease_worker"] is None:
-                return
-            await asyncio.sleep(0.02)
+from tests.servers import crash
+from tests.support.working import ONLY_DOORBELLS, stops_at_gate, until, until_state, working
 
 
 async def until_queue(database: Database, run_id: UUID, queue: str, seconds: float = 10) -> None:
@@ -73,21 +29,6 @@ async def until_queue(database: Database, run_id: UUID, queue: str, seconds: flo
     async with asyncio.timeout(seconds):
         while (await run_row(database, run_id))["queue"] != queue:
             await asyncio.sleep(0.02)
-
-
-def stops_at_gate(database: Database, advanced: list[UUID] | None = None) -> Advance:
-    """Return an `advance` that writes down the run and takes it to a gate."""
-
-    async def advance(lease: Lease) -> None:
-        if advanced is not None:
-            advanced.append(lease.run_id)
-        async with database.fenced(lease) as tx:
-            mine = runs.c.run_id == lease.run_id
-            await tx.execute(
-                update(runs).where(mine).values(state=RunState.AWAITING_APPROVAL, updated_at=func.clock_timestamp())
-            )
-
-    return advance
 
 
 async def decide(database: Database, run_id: UUID) -> None:
@@ -172,7 +113,7 @@ async def test_no_more_runs_at_a_time_than_allowed_and_the_others_follow(databas
         await reach_gate(lease)
         at_once -= 1
 
-    settings = Settings(data_dir=Path("/nowhere"), max_concurrent_runs=2, sweep_seconds=60)
+    settings = Settings(data_dir=Path("/nowhere"), worker_slots=2, sweep_seconds=60)
     async with working(database, advance, settings):
         for run_id in run_ids:
             await until_state(database, run_id, RunState.AWAITING_APPROVAL)
@@ -308,16 +249,6 @@ async def test_a_worker_hears_again_after_its_listening_connection_was_cut(datab
             )
         await decide(database, run_id)
         await until_state(database, run_id, RunState.AWAITING_APPROVAL, seconds=5)
-
-
-@pytest.fixture
-async def own_server(data_dir: Path) -> AsyncIterator[tuple[Cluster, Database]]:
-    server = await open_embedded(data_dir)
-    await upgrade(server.url)
-    database = Database(server.url)
-    yield cluster_of(data_dir), database
-    await database.close()
-    await server.close()
 
 
 async def test_a_worker_outlives_a_database_that_crashes_and_comes_back(
