@@ -120,7 +120,12 @@ def _first(call: Call) -> str | None:
 
 
 def test_only_the_database_commits_and_inside_its_failure_point() -> None:
-    others = {"publish.commit": "of git", "repo.commit": "looks one up", "conversation.begin": "no transaction"}
+    others = {
+        "publish.commit": "of git",
+        "repo.commit": "looks one up",
+        "conversation.begin": "no transaction",
+        "surfaces.begin": "writes a row in the caller's transaction",
+    }
     found = [
         call
         for call in all_calls()
