@@ -168,6 +168,8 @@ async def check_answer(services: Services, run: RowMapping, action: Action, sha:
     For an approval, the run follows what was pushed: content that differs supersedes the request, and the approval
     counts for the new one only where `sha` holds just that content. Raises `approval_superseded` otherwise.
     """
+    if action is Action.REJECT and not sha:
+        return Checked()  # whatever the branch holds by now, it was not wanted
     for _ in range(_TRIES):
         gate = await _look(services, run)
         if gate is None:

@@ -26,6 +26,8 @@ async def build_report(tx: Transaction, run_id: UUID) -> Json:
     report = {
         "run_id": str(run_id),
         "number": run["number"],
+        "repository_id": run["repository_id"],
+        "issue_number": run["issue_number"],
         "title": run["title"],
         "workflow": run["workflow"],
         "template_hash": run["template_hash"],
@@ -66,12 +68,9 @@ def report_markdown(report: Json) -> bytes:
     lines += [f"**{report['status']}**, workflow {report['workflow']}, branch `{report['branch']}`", ""]
     if report["error"]:
         error = report["error"]
-        lines += [
-            f"**{error['code']}**: {neutralise(error['message'])}",
-            "",
-            f"Next: {neutralise(error['recovery_hint'])}",
-            "",
-        ]
+        lines += [f"**{error['code']}**: {neutralise(error['message'])}", ""]
+        if report["repository_id"] < 0:  # the hints name commands of the terminal; a host says what fits there
+            lines += [f"Next: {neutralise(error['recovery_hint'])}", ""]
     lines += ["## Phases", "", "| phase | state | round | attempts | started | ended |", "|---|---|---|---|---|---|"]
     for phase in report["phases"]:
         lines.append(

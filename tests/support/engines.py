@@ -174,7 +174,7 @@ def small_house(folder: Path, database: Database, *phases: Json, **more: Any) ->
     """
     settings = more.pop("settings", {})
     files = more.pop("files", {})
-    ours = ("checks", "setup", "prices", "budget_usd", "required_approvals")
+    ours = ("checks", "setup", "prices", "budget_usd", "required_approvals", "on_conflict", "approvers")
     configured = {key: more.pop(key) for key in ours if key in more}
     texts = {".devflow/workflows/small.yaml": workflow(*phases, **more), ".github/devflow.yml": config(**configured)}
     return make_house(folder, database, texts | files, **settings)
