@@ -65,11 +65,11 @@ def _neutral_line(line: str) -> str:
     line = line.expandtabs(4).strip()
     line = re.sub(r"([\\`*_\[\]<>&|~!$#])", r"\\\1", line)
     line = re.sub(r"^(\d{1,9}(?=[.)])|(?=[-+=]))", r"\1\\", line)
-    return _inert(line)
+    return inert(line)
 
 
-def _inert(text: str) -> str:
-    """Break what GitHub acts on after Markdown is done: mentions, references and bare addresses."""
+def inert(text: str) -> str:
+    """Return the text with what GitHub acts on outside of Markdown broken: mentions, references, bare addresses."""
     text = re.sub(r"@(?=\w)", f"@{_BREAK}", text)
     text = re.sub(r"#(?=\d)", f"#{_BREAK}", text)
     text = re.sub(r"(?i)\b(GH-)(?=\d)", rf"\1{_BREAK}", text)

@@ -161,5 +161,28 @@ async def totals(tx: Transaction, repository_id: int, run_id: UUID) -> dict[str,
     }
 
 
+async def by_phase(tx: Transaction, repository_id: int, run_id: UUID) -> dict[str, RowMapping]:
+    """Return `{calls, cost_usd, unpriced, recorded}` of each phase that has asked a model, by phase key.
+
+    `cost_usd` is the sum of the prices that are known, `recorded` counts the calls of a recorded agent.
+    """
+    rows = await tx.all(
+        select(
+            ledger.c.phase_key,
+            func.count().label("calls"),
+            func.coalesce(func.sum(ledger.c.cost_usd), 0).label("cost_usd"),
+            func.count().filter(ledger.c.cost_usd.is_(None)).label("unpriced"),
+            func.count().filter(ledger.c.backend == "replay").label("recorded"),
+        )
+        .where(
+            ledger.c.repository_id == repository_id,
+            ledger.c.run_id == run_id,
+            ledger.c.status.in_(["settled", "unknown"]),
+        )
+        .group_by(ledger.c.phase_key)
+    )
+    return {row["phase_key"]: row for row in rows}
+
+
 def _money(amount: Decimal | None) -> Decimal | None:
     return None if amount is None else amount.quantize(_TEN_PLACES, rounding=ROUND_UP)

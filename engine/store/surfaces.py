@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, select
+from sqlalchemy import RowMapping, select, update
 from sqlalchemy import delete as deletion
 from sqlalchemy.dialects.postgresql import insert
 
@@ -16,9 +16,10 @@ from engine.store.database import Transaction
 from engine.store.host_tables import surfaces as table
 
 
-async def get(tx: Transaction, repository_id: int, surface_key: str) -> RowMapping | None:
-    """Return a surface's row, or None."""
-    return await tx.maybe(select(table).where(_is(repository_id, surface_key)))
+async def get(tx: Transaction, repository_id: int, surface_key: str, *, lock: bool = False) -> RowMapping | None:
+    """Return a surface's row, or None; with `lock`, nobody else changes it before the transaction ends."""
+    statement = select(table).where(_is(repository_id, surface_key))
+    return await tx.maybe(statement.with_for_update() if lock else statement)
 
 
 async def of_run(tx: Transaction, run_id: UUID) -> list[RowMapping]:
@@ -79,6 +80,21 @@ async def record(
     if facts is not None:
         values["facts"] = facts
     await _put(tx, repository_id, surface_key, values)
+
+
+async def withdraw(tx: Transaction, repository_id: int, surface_key: str) -> None:
+    """Write down that the creation which was about to be tried has made nothing."""
+    await tx.execute(update(table).where(_is(repository_id, surface_key)).values(attempted_at=None))
+
+
+async def remember(tx: Transaction, repository_id: int, surface_key: str, facts: dict[str, Any]) -> None:
+    """Replace what is remembered of a surface; what is shown has not changed."""
+    await tx.execute(update(table).where(_is(repository_id, surface_key)).values(facts=facts))
+
+
+async def unsettle(tx: Transaction, repository_id: int, surface_key: str, facts: dict[str, Any]) -> None:
+    """Write down that the host no longer shows what was recorded, so that it is shown anew."""
+    await tx.execute(update(table).where(_is(repository_id, surface_key)).values(content_hash=None, facts=facts))
 
 
 async def delete(tx: Transaction, repository_id: int, surface_key: str) -> None:
