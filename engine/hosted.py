@@ -57,7 +57,7 @@ async def create_hosted_run(services: Services, start: HostedStart) -> Started:
         "trigger": clean_json(trigger.snapshot.to_json()),
     }
     new = _new_run(start, prepared, title, base_sha, metadata)
-    policy = start.on_conflict or prepared.config.on_conflict
+    policy = OnConflict(start.on_conflict or prepared.config.on_conflict)
     async with services.database.transaction() as tx:
         await runs.lock_repository(tx, repository.repository_id, repository.location)
         known = await runs.find_by_trigger(tx, repository.repository_id, trigger.key)
