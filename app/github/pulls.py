@@ -1,8 +1,10 @@
 """What we ask and tell on pull requests: opening and changing them, their reviews, and what GraphQL alone can do."""
 
+from functools import partial
 from typing import Any
 
 from app.github.answers import pull_of, review_comment_of, review_of
+from app.github.reading import Fields
 from app.github.repository import RepositoryCalls
 from app.github.shapes import MinimiseReason, Pull, PullState, Review, ReviewComment
 
@@ -43,10 +45,16 @@ class Pulls(RepositoryCalls):
 
     async def review_comments(self, number: int, review_id: int) -> list[ReviewComment]:
         """Return the inline comments of a review, in the order in which they were written."""
-        return self._read_all(review_comment_of, await self._all(f"pulls/{number}/reviews/{review_id}/comments"))
+        # the list of one review's own comments would be shorter, but has no lines
+        found = self._read_all(partial(_comment_of, review_id), await self._all(f"pulls/{number}/comments"))
+        return [comment for comment in found if comment is not None]
 
     async def minimise(self, node_id: str, reason: MinimiseReason) -> None:
         """Fold a comment away, with the reason that people see."""
         await self._mutate(
             "minimizeComment", {"subjectId": node_id, "classifier": reason}, "minimizedComment { isMinimized }"
         )
+
+
+def _comment_of(review_id: int, fields: Fields) -> ReviewComment | None:
+    return review_comment_of(fields) if fields.maybe_number("pull_request_review_id") == review_id else None

@@ -1,0 +1,37 @@
+"""The App's side of a test against the GitHub double: an App with the double's credentials, and its repositories."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from app.clock import Clock, SystemClock
+from app.github.app import GitHubApp
+from app.github.auth import AppCredentials
+from app.github.client import GitHubRepository
+from engine.store.database import Database
+from tests.github_double import GitHubDouble, Repository
+
+
+@asynccontextmanager
+async def github_app(
+    github: GitHubDouble, database: Database, clock: Clock | None = None, *, timeout_seconds: int = 15, threads: int = 4
+) -> AsyncIterator[GitHubApp]:
+    """Yield an App that knows the double, and close it afterwards."""
+    app = GitHubApp(
+        AppCredentials(github.app.id, github.app.private_key_pem),
+        database,
+        clock or SystemClock(),
+        api_url=github.api_url,
+        server_url=github.server_url,
+        seconds_between_writes=0,
+        threads=threads,
+        timeout_seconds=timeout_seconds,
+    )
+    try:
+        yield app
+    finally:
+        await app.close()
+
+
+async def opened(app: GitHubApp, repository: Repository) -> GitHubRepository:
+    """Return a repository as its first delivery makes it known."""
+    return await app.open(repository.id, repository.installation_id, repository.full_name, repository.default_branch)
