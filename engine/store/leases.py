@@ -154,12 +154,13 @@ async def runnable(
         untouched = runs.c.updated_at < func.clock_timestamp() - timedelta(seconds=dead_after_seconds)
         statement = statement.where((runs.c.queue == shared_queue) | untouched)
     free = [row for row in await tx.all(statement) if not lives(row) or row["worker_id"] == idle_worker]
-    if not free:
-        return []
     unbegun = [row["run_id"] for row in free if places.is_to_begin(row["state"], row["begun_at"])]
     waiting = await places.behind_others(tx, unbegun, dead_after_seconds)
+    free = [row for row in free if row["run_id"] not in waiting]
+    if len(free) <= 1 and caps is None:
+        return [row["run_id"] for row in free]  # there is nothing to share out
     taken = await places.driven(tx, dead_after_seconds, leave_out={row["run_id"] for row in free})
-    return places.in_fair_order([row for row in free if row["run_id"] not in waiting], taken, caps, limit)
+    return places.in_fair_order(free, taken, caps, limit)
 
 
 async def unclosed(tx: Transaction, dead_after_seconds: float, limit: int = 100) -> list[UUID]:
