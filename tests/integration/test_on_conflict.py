@@ -1,6 +1,7 @@
 """A second trigger while a run of the issue is in flight: rejected, queued, or in the old one's place."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from engine.store.tables import runs
 from engine.store.workers import WorkerIdentity
 from tests.rows import queued
 from tests.support.cassettes import SPEC, submit
-from tests.support.engines import at_rest, phase
+from tests.support.engines import at_rest, phase, poll
 from tests.support.hosted import GRACE, HostedHouse, hosted_house
+from tests.support.repositories import git
 
 TURNS: dict[str, Any] = {"think/1/1": [submit(SPEC)]}
 
@@ -240,3 +242,45 @@ async def test_a_retry_and_an_interrupt_at_once_do_not_lock_each_other_out(tmp_p
     assert unforeseen == []
     live = await house.engine.live_runs((await house.engine.row(old))["repository_id"])
     assert len(live) == 1
+
+
+async def test_a_branch_that_is_gone_already_keeps_no_rolled_back_run_from_being_closed(
+    tmp_path: Path, database: Database
+) -> None:
+    house = gated_house(tmp_path, database)
+    old, before = await house.run_hosted(TURNS)
+    await second(house, OnConflict.ROLLBACK)
+    git(house.repository, "update-ref", "-d", f"refs/heads/{before['branch']}")
+    elsewhere = replace(
+        house, engine=house.with_settings(data_dir=tmp_path / "other").with_remotes(house.remotes).engine
+    )
+
+    closed = await elsewhere.drive(old)
+
+    assert (closed["state"], closed["pushed_sha"]) == ("aborted", None)
+    assert not [text for text in (await house.report(old))["unresolved"] if "branch" in text]
+
+
+async def test_a_rolled_back_run_whose_host_is_down_is_closed_once_it_is_back(
+    tmp_path: Path, database: Database
+) -> None:
+    house = gated_house(tmp_path, database)
+    old, before = await house.run_hosted(TURNS)
+    await second(house, OnConflict.ROLLBACK)
+    house.remotes.down = True
+    asked = house.remotes.asked
+    stop = asyncio.Event()
+    worker = asyncio.create_task(house.engine.worker(old).run(stop))
+
+    async def tried() -> bool | None:
+        return house.remotes.asked > asked or None
+
+    await poll(tried)
+    open_still = await house.engine.row(old)
+    house.remotes.down = False
+    await house.wait(old, lambda row: row["final_report_path"] is not None)
+    stop.set()
+    await worker
+
+    assert open_still["final_report_path"] is None
+    assert house.head(before["branch"]) == ""
