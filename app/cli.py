@@ -241,6 +241,41 @@ def audit_verify(run_ref: RunRef, as_json: AsJson = False) -> None:
     _execute(lambda settings: inspection.audit_verify(settings, run_ref, as_json), as_json=as_json)
 
 
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen; a reverse proxy stands before it.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65_535, help="0 takes any free one.")] = 8000,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Runs driven here at once; 0 leaves all work to `devflow worker`."),
+    ] = None,
+) -> None:
+    """Be a GitHub App's server: take webhooks, start and steer runs, show them on GitHub."""
+
+    async def work(settings: Settings) -> int:
+        from app.serving import serve as serve_app  # the web parts, which no other command needs
+
+        return await serve_app(settings, host, port, workers)
+
+    _execute(work, as_json=False)
+
+
+@app.command()
+def worker(
+    concurrency: Annotated[int | None, typer.Option(metavar="N", min=1, help="Runs driven here at once.")] = None,
+) -> None:
+    """Do a server's work in another process or on another machine, with the same database."""
+
+    async def work(settings: Settings) -> int:
+        from app.serving import work as work_for_server  # the web parts, which no other command needs
+
+        return await work_for_server(settings, concurrency)
+
+    _execute(work, as_json=False)
+
+
 @db_app.command("upgrade")
 def db_upgrade(as_json: AsJson = False) -> None:
     """Bring the database's tables up to this version."""

@@ -1,5 +1,10 @@
-"""Settings as an operator gives them: environment variables, read once and handed to the engine as a value."""
+"""Settings as an operator gives them: environment variables, read once and handed on as values.
 
+`read_settings` makes the engine's, `read_app_settings` what a GitHub App needs besides.
+"""
+
+import re
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
@@ -74,17 +79,127 @@ class Environment(BaseSettings):
         validation_alias="OPENAI_BASE_URL",
         description="An OpenAI-compatible server, such as `http://127.0.0.1:8080/v1`; default: OpenAI's own.",
     )
+    github_app_id: int | None = Field(
+        default=None,
+        gt=0,
+        validation_alias="GITHUB_APP_ID",
+        description="GitHub App: its number, from its settings page.",
+    )
+    github_private_key: SecretStr | None = Field(
+        default=None,
+        validation_alias="GITHUB_PRIVATE_KEY",
+        description="GitHub App: its private key in PEM form; line ends may be written as `\\n`.",
+    )
+    github_private_key_path: Path | None = Field(
+        default=None,
+        validation_alias="GITHUB_PRIVATE_KEY_PATH",
+        description="GitHub App: the file with that key, instead.",
+    )
+    github_webhook_secret: SecretStr | None = Field(
+        default=None, validation_alias="GITHUB_WEBHOOK_SECRET", description="GitHub App: the secret of its webhook."
+    )
+    github_webhook_secrets: SecretStr | None = Field(
+        default=None,
+        validation_alias="GITHUB_WEBHOOK_SECRETS",
+        description="GitHub App: several such secrets, split by commas or lines, all valid while one replaces another.",
+    )
+    github_api_url: str = Field(
+        default="https://api.github.com",
+        validation_alias="GITHUB_API_URL",
+        description="Address of GitHub's API; `https://HOST/api/v3` for a GitHub Enterprise Server.",
+    )
+    github_server_url: str = Field(
+        default="https://github.com",
+        validation_alias="GITHUB_SERVER_URL",
+        description="Address of GitHub itself, for git and for links.",
+    )
+    github_seconds_between_writes: float = Field(
+        default=1.0, ge=0, description="Pause between two changes at GitHub, which asks for one of a second."
+    )
+    cassette: Path | None = Field(
+        default=None,
+        description="For trying out: a recorded agent for every run that `devflow serve` or `worker` starts.",
+    )
 
 
-def read_settings() -> Settings:
-    """Return the engine's settings; raises `config_invalid` with the variable's name, never its value."""
+@dataclass(frozen=True)
+class AppSettings:
+    """What a GitHub App's server or worker needs; a worker takes no webhooks and needs no secret."""
+
+    app_id: int
+    private_key: str = field(repr=False)
+    webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
+    api_url: str = "https://api.github.com"
+    server_url: str = "https://github.com"
+    seconds_between_writes: float = 1.0
+    cassette: tuple[str, bytes] | None = field(default=None, repr=False)
+
+
+def read_app_settings(*, takes_webhooks: bool) -> AppSettings:
+    """Return the GitHub App's settings; raises `config_invalid` with the names of what is missing or wrong."""
+    env = _environment()
+    secrets = _secrets(env)
+    missing = [] if env.github_app_id else ["GITHUB_APP_ID"]
+    if not (env.github_private_key or env.github_private_key_path):
+        missing.append("GITHUB_PRIVATE_KEY or GITHUB_PRIVATE_KEY_PATH")
+    if takes_webhooks and not secrets:
+        missing.append("GITHUB_WEBHOOK_SECRET")
+    if missing or env.github_app_id is None:
+        hint = "set what is missing; docs/github-app.md says where each comes from"
+        raise DevflowError("config_invalid", f"not set: {', '.join(missing)}", recovery_hint=hint)
+    for name, url in (("GITHUB_API_URL", env.github_api_url), ("GITHUB_SERVER_URL", env.github_server_url)):
+        if not re.fullmatch(r"https?://[^\s@/]+(/[^\s@]*)?", url):
+            raise DevflowError("config_invalid", f"{name} is no http or https address without a user name")
+    return AppSettings(
+        app_id=env.github_app_id,
+        private_key=_private_key(env),
+        webhook_secrets=secrets,
+        api_url=env.github_api_url.rstrip("/"),
+        server_url=env.github_server_url.rstrip("/"),
+        seconds_between_writes=env.github_seconds_between_writes,
+        cassette=_cassette(env.cassette),
+    )
+
+
+def _secrets(env: Environment) -> tuple[str, ...]:
+    single = [env.github_webhook_secret.get_secret_value()] if env.github_webhook_secret else []
+    several = env.github_webhook_secrets.get_secret_value() if env.github_webhook_secrets else ""
+    every = [secret.strip() for secret in (*single, *re.split(r"[,\n]", several))]
+    return tuple(dict.fromkeys(filter(None, every)))
+
+
+def _private_key(env: Environment) -> str:
+    if env.github_private_key is not None:
+        return env.github_private_key.get_secret_value()
+    path = env.github_private_key_path or Path()
     try:
-        env = Environment()
+        return path.read_text()
+    except (OSError, UnicodeDecodeError):
+        raise DevflowError("config_invalid", "GITHUB_PRIVATE_KEY_PATH names no file that can be read as text") from None
+
+
+def _cassette(path: Path | None) -> tuple[str, bytes] | None:
+    if path is None:
+        return None
+    try:
+        return path.name, path.read_bytes()
+    except OSError as error:
+        raise DevflowError("config_invalid", f"DEVFLOW_CASSETTE cannot be read: {error.strerror}") from None
+
+
+def _environment() -> Environment:
+    try:
+        return Environment()
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in error.errors())
         raise DevflowError(
             "config_invalid", f"environment: {wrong}", recovery_hint="mend the environment variable"
         ) from None
+
+
+def read_settings() -> Settings:
+    """Return the engine's settings; raises `config_invalid` with the variable's name, never its value."""
+    env = _environment()
     data_dir = env.data_dir or default_data_dir()
     return Settings(
         data_dir=data_dir.expanduser().absolute(),

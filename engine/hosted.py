@@ -94,6 +94,8 @@ def _new_run(start: HostedStart, prepared: Prepared, title: str, base_sha: str, 
         "approvers": list(prepared.config.approvers),
         "requester_may_approve": prepared.config.requester_may_approve,
         "publish_trigger": True,
+        "commands": str(prepared.config.commands),
+        "abort_on_unlabel": prepared.config.abort_on_unlabel,
     }
     return NewRun(
         repository_id=start.repository.repository_id,

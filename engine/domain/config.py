@@ -68,6 +68,7 @@ class RepositoryConfig(Part):
     labels: dict[Label, Slug] = Field(default_factory=dict)
     commands: CommandStyle = CommandStyle.ANY
     on_conflict: OnConflict = OnConflict.REJECT
+    abort_on_unlabel: bool = False
     personas: dict[Slug, Slug] = Field(default_factory=dict)
     prices: dict[ModelName, Price] = Field(default_factory=dict)
 

@@ -1,0 +1,98 @@
+"""What a handler has at hand for one delivery, and the few questions that several handlers ask."""
+
+import logging
+from dataclasses import dataclass, field
+
+from sqlalchemy import RowMapping
+
+from app.clock import Clock
+from app.github.app import GitHubApp
+from app.github.client import GitHubRepository
+from app.github.events import Repository
+from app.github.faults import Gone, HostFault, Refused
+from app.github.shapes import ReactionTarget
+from app.inbound import config as configuration
+from app.inbound.responses import Reaction, Response
+from app.surface.projector import Projector
+from engine.domain.config import RepositoryConfig
+from engine.facade import Engine
+from engine.start import HostedRepository
+from engine.store import surfaces
+from engine.store.database import Database
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class House:
+    """What all handlers of a process share; `cassette` is the recorded agent of every run that is started here."""
+
+    engine: Engine
+    app: GitHubApp
+    clock: Clock
+    projector: Projector
+    cassette: tuple[str, bytes] | None = None
+
+    @property
+    def database(self) -> Database:
+        """The engine's database."""
+        return self.engine.database
+
+
+@dataclass
+class Context:
+    """One delivery's surroundings: the shared house, and GitHub as the delivery's repository sees it."""
+
+    house: House
+    repository: Repository
+    github: GitHubRepository
+    late: list[Response] = field(default_factory=list)
+    _config: RepositoryConfig | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine."""
+        return self.house.engine
+
+    @property
+    def hosted(self) -> HostedRepository:
+        """The repository as the engine knows it."""
+        location = f"{self.house.app.server_url}/{self.github.full_name}.git"
+        return HostedRepository(self.repository.id, location, self.repository.default_branch)
+
+    async def config(self) -> RepositoryConfig:
+        """Return the repository's configuration as its default branch has it now; raises `config_invalid`."""
+        if self._config is None:
+            self._config = await configuration.read_config(self.github)
+        return self._config
+
+    async def acknowledge(self, target: ReactionTarget) -> None:
+        """Show at once that something was received; where GitHub does not take it now, it is made up for later."""
+        try:
+            await self.github.react(target, "eyes")
+        except (Gone, Refused) as fault:
+            _log.info("no reaction on %s: %s", target, fault)
+        except HostFault:
+            self.late.append(Reaction(target, "eyes"))
+
+    async def has_replied(self, key: str) -> bool:
+        """Tell whether a reply with this key was given, or its giving was begun."""
+        async with self.house.database.read() as tx:
+            return await surfaces.get(tx, self.repository.id, f"reply/{key}") is not None
+
+    async def run_of_pull(self, number: int) -> RowMapping | None:
+        """Return the run whose pull request this is, or None: by what we opened, else by its branch in this repository.
+
+        A pull request from a fork is never a run's, whatever its branch is called.
+        """
+        async with self.house.database.read() as tx:
+            known = await surfaces.find_by_external(tx, self.repository.id, "pull", str(number))
+        if known is not None and known["run_id"] is not None:
+            return await self.engine.row(known["run_id"])
+        try:
+            pull = await self.github.pull(number)
+        except Gone:
+            return None
+        if pull.head_repository_id != self.repository.id:
+            return None
+        return await self.engine.run_on_branch(self.repository.id, pull.head_ref)

@@ -1,0 +1,177 @@
+"""Comment commands: read from a new comment, carried out in their order, answered with an emoji or one reply.
+
+The first command that is refused ends the comment's: what stands below it was written for another case. Prose gets no
+answer, nor does an edited comment, a bot's, or one that an app wrote.
+"""
+
+import logging
+from dataclasses import dataclass, field
+
+from sqlalchemy import RowMapping
+
+from app.github.events import CommentCreated, CommentDeleted, CommentEdited
+from app.github.shapes import CommentTarget
+from app.inbound.commands.parser import NearMiss, Parsed, parse
+from app.inbound.commands.registry import Who, table
+from app.inbound.context import Context
+from app.inbound.handlers.asking import Question, question_of, run_that_took
+from app.inbound.handlers.steering import STEPS, Order, tokens
+from app.inbound.permissions import Standing, denied, may_steer, standing
+from app.inbound.responses import Handled, Reaction, Reply, Response, ignored
+from app.inbound.router import on
+from app.surface import replies
+from app.surface.render import marker_of
+from app.surface.replies import Say
+from engine.domain.config import CommandStyle, RepositoryConfig
+from engine.domain.errors import DevflowError, Kind
+
+_log = logging.getLogger(__name__)
+
+
+@on(CommentCreated)
+async def comment_created(context: Context, event: CommentCreated) -> Handled:
+    """Carry out the commands of a new comment."""
+    comment = event.comment
+    if comment.author.is_bot or event.sender.is_bot or comment.via_app or marker_of(comment.body):
+        return ignored("no person wrote it")
+    if not parse(comment.body):
+        return ignored("no command in it")
+    # when it comes again, the issue may have another run by now
+    run = await run_that_took(context, tokens(comment.id)) or await _run_meant(context, event)
+    if run is None:
+        return await _without_run(context, event)
+    question = await question_of(context, run)
+    found = parse(comment.body, prefixed=question.say.prefixed)
+    if not found:
+        return ignored("commands need the prefix here")
+    await context.acknowledge(CommentTarget(comment.id))
+    who = await standing(context.github, comment.author)
+    return await _Conversation(context, event, who, question.say).carry_out(found, question)
+
+
+@on(CommentEdited)
+async def comment_edited(context: Context, event: CommentEdited) -> Handled:
+    """Put a comment of ours right that somebody else has changed; commands in an edited comment never count."""
+    return await _ours_was_touched(context, event)
+
+
+@on(CommentDeleted)
+async def comment_deleted(context: Context, event: CommentDeleted) -> Handled:
+    """Have a comment of ours that somebody deleted looked at; what it had decided stands."""
+    return await _ours_was_touched(context, event)
+
+
+async def _ours_was_touched(context: Context, event: CommentEdited | CommentDeleted) -> Handled:
+    if not event.comment.author.is_bot or event.sender.id == event.comment.author.id:
+        return ignored("no comment of ours was touched by others")
+    await context.house.projector.unsettle(context.repository.id, event.comment.id)
+    return Handled("a bot's comment was touched; if it is ours, it is looked at")
+
+
+async def _run_meant(context: Context, event: CommentCreated) -> RowMapping | None:
+    if event.is_pull:
+        return await context.run_of_pull(event.issue.number)
+    return await context.engine.run_of_issue(context.repository.id, event.issue.number)
+
+
+async def _without_run(context: Context, event: CommentCreated) -> Handled:
+    """Answer a command where there is no run; in a pull request of people's own it may be another bot's."""
+    try:
+        config = await context.config()
+    except DevflowError as error:
+        _log.info("the configuration of %s is broken: %s", context.repository.full_name, error)
+        config = RepositoryConfig()
+    say = Say(config.commands is CommandStyle.PREFIXED)
+    found = parse(event.comment.body, prefixed=say.prefixed or event.is_pull)
+    if not any(isinstance(one, Parsed) for one in found) and not any(_has_prefix(one) for one in found):
+        return ignored("no command of ours, and no run")
+    await context.acknowledge(CommentTarget(event.comment.id))
+    who = await standing(context.github, event.comment.author)
+    talk = _Conversation(context, event, who, say, config.approvers)
+    first = found[0]
+    if isinstance(first, NearMiss):
+        return await talk.refuse(replies.near_miss(first.typed, first.suggestion, say), "near miss")
+    if first.command.name == "help":
+        return await talk.answer(replies.help_text(table(prefixed=say.prefixed), config.approvers))
+    return await talk.refuse(replies.no_run(say), "no run")
+
+
+def _has_prefix(one: Parsed | NearMiss) -> bool:
+    return isinstance(one, NearMiss) and one.typed.startswith("/devflow")
+
+
+@dataclass
+class _Conversation:
+    """The answers to one comment: what was refused, what was said."""
+
+    context: Context
+    event: CommentCreated
+    who: Standing
+    say: Say
+    approvers: tuple[str, ...] = ()
+    said: list[str] = field(default_factory=list)
+
+    async def carry_out(self, found: list[Parsed | NearMiss], question: Question) -> Handled:
+        self.approvers = tuple(question.rules.approvers)
+        done: list[str] = []
+        for index, one in enumerate(found):
+            left = [later.command.name for later in found[index + 1 :] if isinstance(later, Parsed)]
+            if isinstance(one, NearMiss):
+                return await self.refuse(replies.near_miss(one.typed, one.suggestion, self.say), "near miss", left)
+            try:
+                await self._step(one, question)
+            except DevflowError as error:
+                if error.spec.kind is Kind.RECOVERABLE and error.code != "worker_already_running":
+                    raise
+                question = await question_of(self.context, question.run)
+                return await self.refuse(self._why(error, question), f"{one.command.name}: {error.code}", left)
+            done.append(one.command.name)
+            question = await question_of(self.context, question.run)
+        if self.said and not self._is_heard:
+            return await self.answer("\n\n".join(self.said))
+        rocket = Reaction(CommentTarget(self.event.comment.id), "rocket")
+        return Handled(", ".join(done), [rocket, *self._replies("\n\n".join(self.said))])
+
+    async def refuse(self, text: str, outcome: str, left: list[str] | None = None) -> Handled:
+        """Return a refusal: always with an emoji; with words too, but to strangers only once an issue."""
+        confused = Reaction(CommentTarget(self.event.comment.id), "confused")
+        if not self._is_heard and await self.context.has_replied(self._key):
+            return Handled(outcome, [confused])
+        parts = [*self.said, text, *([replies.not_carried_out(left, self.say)] if left else [])]
+        return Handled(outcome, [confused, *self._replies("\n\n".join(parts))])
+
+    async def answer(self, text: str) -> Handled:
+        """Return an answer to somebody who may not steer, or where there is no run."""
+        if not self._is_heard and await self.context.has_replied(self._key):
+            return Handled("answered before")
+        rocket = Reaction(CommentTarget(self.event.comment.id), "rocket")
+        return Handled("answered", [rocket, *self._replies(text)])
+
+    async def _step(self, parsed: Parsed, question: Question) -> None:
+        if parsed.command.who is Who.DECIDERS and not may_steer(self.who, question.rules.approvers):
+            raise denied(question.rules.approvers)
+        text = await STEPS[parsed.command.name](Order(self.context, self.event, parsed, self.who, question))
+        if text is not None and text not in self.said:
+            self.said.append(text)
+
+    def _why(self, error: DevflowError, question: Question) -> str:
+        if error.details.get("came_before"):
+            return replies.came_before(self.say)
+        if error.details.get("closed_issue"):
+            return replies.closed_issue_retry()
+        return replies.command_refused(error, question.run, asks=question.pending is not None, say=self.say)
+
+    def _replies(self, text: str) -> list[Response]:
+        if not text:
+            return []
+        return [Reply(self._key, self.event.issue.number, replies.addressed(self.who.person.login, text))]
+
+    @property
+    def _is_heard(self) -> bool:
+        return may_steer(self.who, self.approvers)
+
+    @property
+    def _key(self) -> str:
+        if self._is_heard:
+            return f"comment/{self.event.comment.id}"
+        return f"issue/{self.event.issue.number}/{self.who.person.id}/denied"

@@ -1,0 +1,159 @@
+"""A label that starts a run, and one that is taken off again.
+
+Whoever put it on is asked about at GitHub; the issue is frozen as it was then; the engine starts the run, once for each
+labelling. Whatever keeps a run from being started is answered on the issue, but for labels that an issue form put on.
+"""
+
+from sqlalchemy import RowMapping
+
+from app.github.events import IssueLabeled, IssueUnlabeled
+from app.github.shapes import IssueTarget
+from app.inbound.config import may_be_meant, parse_config, read_file, workflow_of
+from app.inbound.context import Context
+from app.inbound.handlers.endings import end_runs
+from app.inbound.permissions import may_steer, standing
+from app.inbound.responses import Handled, Reaction, Reply, Response, ignored
+from app.inbound.router import on
+from app.inbound.snapshot import take_snapshot
+from app.surface import replies
+from app.surface.replies import Say
+from engine.domain.config import CommandStyle, OnConflict, RepositoryConfig
+from engine.domain.errors import DevflowError, Kind
+from engine.domain.states import RunState
+from engine.start import HostedStart, Started, Trigger
+
+
+@on(IssueLabeled)
+async def start(context: Context, event: IssueLabeled) -> Handled:
+    """Start a run where the label asks for one and its sender may."""
+    if event.sender.is_bot:
+        return ignored("a bot put the label on")
+    if event.issue.is_pull:
+        return ignored("the label is on a pull request")
+    data = await read_file(context.github)
+    if not may_be_meant(event.label, data):
+        return ignored("the label is not ours")
+    return await _Labelling(context, event).start(data)
+
+
+@on(IssueUnlabeled)
+async def stop(context: Context, event: IssueUnlabeled) -> Handled:
+    """End the run that the label started, where the repository wants that."""
+    issue = event.issue
+    rows = await context.engine.runs_of_issue(context.repository.id, issue.number)
+    began = _trigger_prefix(issue.id, event.label)
+    meant = [row for row in rows if str(row["trigger_key"] or "").casefold().startswith(began)]
+    meant = [row for row in meant if row["options"].get("abort_on_unlabel") and not RunState(row["state"]).terminal]
+    if not meant:
+        return ignored("no run depends on the label")
+    if event.label.casefold() in {label.casefold() for label in (await context.github.issue(issue.number)).labels}:
+        return ignored("the label is on again")
+    return await end_runs(context, meant, event.sender, f"the label {event.label} was taken off")
+
+
+class _Labelling:
+    """One putting-on of a label that starts runs."""
+
+    def __init__(self, context: Context, event: IssueLabeled) -> None:
+        self.context = context
+        self.event = event
+        self.number = event.issue.number
+        self.target = IssueTarget(self.number)
+        self.login = event.sender.login
+        self.key = f"{_trigger_prefix(event.issue.id, event.label)}{event.issue.updated_at.isoformat()}"
+
+    async def start(self, data: bytes | None) -> Handled:
+        who = await standing(self.context.github, self.event.sender)
+        try:
+            config = parse_config(data)
+        except DevflowError as error:
+            if not who.may_triage:
+                return ignored(f"{self.login} may not put labels on")
+            await self.context.acknowledge(self.target)
+            return self._refused(replies.start_refused(self.login, error), error.code)
+        workflow = workflow_of(self.event.label, config)
+        if workflow is None:
+            return ignored("the label is not ours")
+        if not may_steer(who, config.approvers):
+            return await self._denied(config, by_hand=who.may_triage)
+        await self.context.acknowledge(self.target)
+        issue = await self.context.github.issue(self.number)
+        known = await self._known()
+        if issue.state != "open" and known is None:
+            return self._refused(replies.issue_closed(self.login), "the issue is closed")
+        if self.event.label.casefold() not in {label.casefold() for label in issue.labels} and known is None:
+            return ignored("the label is off again")
+        try:
+            started = await self._start(workflow or None)
+        except DevflowError as error:
+            return await self._not_started(error, Say(config.commands is CommandStyle.PREFIXED))
+        return await self._started(started, config)
+
+    async def _start(self, workflow: str | None) -> Started:
+        trigger = Trigger(
+            issue_number=self.number,
+            snapshot=await take_snapshot(self.context.github, self.event.issue),
+            key=self.key,
+            by=self.login,
+            by_id=self.event.sender.id,
+        )
+        hosted, cassette = self.context.hosted, self.context.house.cassette
+        return await self.context.engine.start_hosted(
+            HostedStart(repository=hosted, trigger=trigger, workflow=workflow, cassette=cassette)
+        )
+
+    async def _known(self) -> RowMapping | None:
+        rows = await self.context.engine.runs_of_issue(self.context.repository.id, self.number)
+        return next((row for row in rows if row["trigger_key"] == self.key), None)
+
+    async def _started(self, started: Started, config: RepositoryConfig) -> Handled:
+        rocket = Reaction(self.target, "rocket")
+        rows = await self.context.engine.runs_of_issue(self.context.repository.id, self.number)
+        new = next(row for row in rows if row["run_id"] == started.run_id)
+        # found by what the rows say, so that a repetition after a crash says the same
+        before = [row for row in reversed(rows) if row["number"] < new["number"] and _was_live(row, new)]
+        outcome = f"run {new['number']} of {started.workflow}"
+        if not before:
+            return Handled(outcome, [rocket])
+        if config.on_conflict is OnConflict.QUEUE:
+            text = replies.queued(self.login, new, before[-1])
+        else:
+            text = replies.took_over(self.login, new, before, discarded=config.on_conflict is OnConflict.ROLLBACK)
+        return Handled(outcome, [rocket, self._reply(text)])
+
+    async def _not_started(self, error: DevflowError, say: Say) -> Handled:
+        if error.spec.kind is Kind.RECOVERABLE:
+            raise error
+        if error.code != "run_in_flight":
+            return self._refused(replies.start_refused(self.login, error), error.code)
+        live = await self.context.engine.run_of_issue(self.context.repository.id, self.number)
+        if live is None:
+            raise error
+        return self._refused(replies.run_in_flight(self.login, live, say), error.code)
+
+    async def _denied(self, config: RepositoryConfig, *, by_hand: bool) -> Handled:
+        if not by_hand:
+            # an issue form puts labels on in the name of whoever fills it in: they did not ask for a run
+            return ignored(f"{self.login} may not start runs, and did not put the label on by hand")
+        confused = Reaction(self.target, "confused")
+        key = f"issue/{self.number}/{self.event.sender.id}/denied"
+        if await self.context.has_replied(key):
+            return Handled("permission_denied", [confused])
+        text = replies.start_denied(self.login, config.approvers)
+        return Handled("permission_denied", [confused, Reply(key, self.number, text)])
+
+    def _refused(self, text: str, outcome: str) -> Handled:
+        responses: list[Response] = [Reaction(self.target, "confused"), self._reply(text)]
+        return Handled(outcome, responses)
+
+    def _reply(self, text: str) -> Reply:
+        at = self.event.issue.updated_at
+        return Reply(f"label/{self.event.issue.id}/{at:%Y%m%dT%H%M%SZ}", self.number, text)
+
+
+def _trigger_prefix(issue_id: int, label: str) -> str:
+    return f"label:{issue_id}:{label.casefold()}:"
+
+
+def _was_live(earlier: RowMapping, new: RowMapping) -> bool:
+    return earlier["ended_at"] is None or bool(earlier["ended_at"] >= new["created_at"])
