@@ -69,7 +69,7 @@ class Projector:
         again_at: datetime | None = None
         error: str | None = None
         try:
-            again_at = await self._show(run_id)
+            again_at = await self._look_and_show(run_id)
         except RetryLater as later:
             error = str(later)
             again_at = later.at or self._clock.now() + _back_off(claimed["attempts"])
@@ -93,7 +93,7 @@ class Projector:
         except Fenced as lost:
             _log.info("%s", lost)
 
-    async def _show(self, run_id: UUID) -> datetime | None:
+    async def _look_and_show(self, run_id: UUID) -> datetime | None:
         """Bring everything of the run up to date; returns when to come again though nothing may change until then."""
         view = await read_view(self._database, run_id)
         async with self._database.read() as tx:
@@ -102,12 +102,13 @@ class Projector:
             return None
         try:
             github = await self._app.repository(view.repository_id)
-            return await self._apply(view, github)
+            return await self.show(view, github)
         except Gone as gone:
             await self._repository_is_gone(view, gone)
             return None
 
-    async def _apply(self, view: RunView, github: GitHubRepository) -> datetime | None:
+    async def show(self, view: RunView, github: GitHubRepository) -> datetime | None:
+        """Make GitHub show a run as the view has it; returns when to look at it again, None where all is done."""
         times: list[datetime | None] = []
         before, checks_refused = await self._shown(view, github)
         applier = Applier(self._database, github, self._clock, run_id=view.run_id, checks_refused=checks_refused)
