@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,18 @@ async def test_a_host_that_is_down_refuses_the_start_as_something_to_try_again(
     house.remotes.down = True
 
     error = await refused(house)
+
+    assert (error.code, error.spec.kind) == ("github_unavailable", "recoverable")
+
+
+async def test_a_server_that_takes_no_connection_is_something_to_try_again_too(
+    tmp_path: Path, database: Database
+) -> None:
+    house = hosted_house(tmp_path, database, think())
+    with socket.socket() as closed:  # bound, and not listening
+        closed.bind(("127.0.0.1", 0))
+        house.remotes.url = f"http://127.0.0.1:{closed.getsockname()[1]}/o/r.git"
+        error = await refused(house)
 
     assert (error.code, error.spec.kind) == ("github_unavailable", "recoverable")
 

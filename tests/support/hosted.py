@@ -24,12 +24,16 @@ ADA, GRACE = ("ada", 1), ("grace", 2)
 
 
 class BareRemotes:
-    """A host with bare repositories on this machine; `down` and `gone` say how it answers now, `asked` counts."""
+    """A host with bare repositories on this machine; `down` and `gone` say how it answers now, `asked` counts.
+
+    `url` is where repositories are instead of at their paths.
+    """
 
     def __init__(self) -> None:
         self.down = False
         self.gone = False
         self.asked = 0
+        self.url: str | None = None
 
     async def remote(self, repository_id: int, location: str) -> Remote:
         """Return the repository at its path."""
@@ -39,7 +43,7 @@ class BareRemotes:
             raise DevflowError("github_unavailable", "the host does not answer")
         if self.gone:
             raise DevflowError("repository_not_found", "the host knows no such repository")
-        return Remote(location)
+        return Remote(self.url or location)
 
 
 @dataclass
