@@ -11,13 +11,15 @@ import time
 from pathlib import Path
 from uuid import UUID
 
+import pytest
 from sqlalchemy import select, text, update
 
 from engine.domain.states import RunState
 from engine.settings import Settings
-from engine.store import jobs
+from engine.store import deliveries, jobs
 from engine.store.cluster import Cluster
 from engine.store.database import Database, Lease
+from engine.store.deliveries import NewDelivery
 from engine.store.tables import runs, workers
 from tests.rows import add_run, run_row
 from tests.servers import crash
@@ -192,6 +194,24 @@ async def test_an_advance_that_changes_nothing_is_not_spun(database: Database) -
         await asyncio.sleep(0.7)
 
     assert tries == 1
+
+
+async def test_a_worker_deletes_from_time_to_time_what_is_kept_only_for_a_while(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.worker._PRUNE_SECONDS", 0.0)
+    async with database.transaction() as tx:
+        await deliveries.store_many(tx, [NewDelivery("old", "issues", {}, b"{}")])
+        await tx.execute(text("UPDATE deliveries SET state = 'ignored', handled_at = now() - interval '31 days'"))
+
+    async with working(database, stops_at_gate(database)), asyncio.timeout(10):
+        while await _is_stored(database, "old"):
+            await asyncio.sleep(0.02)
+
+
+async def _is_stored(database: Database, delivery_id: str) -> bool:
+    async with database.read() as tx:
+        return await deliveries.get(tx, delivery_id) is not None
 
 
 async def test_a_process_with_one_run_hears_about_that_at_once_takes_no_other_and_gives_its_queue_back(
