@@ -116,7 +116,7 @@ class GitHubApp:
             if any(delivery.delivered_at < since for delivery in found):
                 break
         failed = [tries[0] for tries in attempts.values() if not any(delivery.ok for delivery in tries)]
-        return sorted((it for it in failed if it.delivered_at >= since), key=lambda it: it.delivered_at)
+        return sorted((it for it in failed if it.delivered_at >= since), key=lambda it: (it.delivered_at, it.id))
 
     async def redeliver(self, attempt_id: int) -> None:
         """Ask GitHub to deliver again what one attempt did not bring."""

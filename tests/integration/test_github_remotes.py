@@ -168,7 +168,7 @@ class _Elsewhere(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         given = self.headers["authorization"]
         self.authorizations.append(given)
-        word = (given or " ").split()[-1]
+        word = (given or "-").split()[-1]
         decoded = base64.b64decode(word).decode(errors="replace") if given else ""
         body = f"you said {given} which is {word} or {decoded}\n" if self.echo else "no\n"
         self.send_response(self.status)
