@@ -29,7 +29,7 @@ from engine.workspace.source import inspect_source, resolve_base
 _MAX_TITLE = 200
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class StartRequest(Choices):
     """A run on a local repository, as a person asks for it."""
 
@@ -63,7 +63,7 @@ class Trigger:
     by_id: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class HostedStart(Choices):
     """A run for an issue of a hosted repository; `on_conflict` None means: as the repository's configuration says."""
 
