@@ -52,6 +52,7 @@ class GitHubDouble:
         with self._life:
             if self._state == "running":
                 self.world.outbox.stop()
+            if self._state != "stopped":
                 self._server.stop()
             self._state = "stopped"
 
@@ -211,7 +212,9 @@ class GitHubDouble:
         headers: dict[str, str] | None = None,
     ) -> Delivery:
         """Send a webhook made by hand, signed; `body` replaces its bytes, `headers` go over the usual ones."""
-        return self.world.outbox.add(event, payload, None, None, body=body, guid=guid, headers=headers)
+        return self.world.outbox.add(
+            event, payload, None, None, body=body, guid=guid, headers=headers, made_by_hand=True
+        )
 
     def wait_deliveries(self, timeout: float = 20.0) -> None:
         """Return when everything that was queued has been answered; raises TimeoutError."""
@@ -256,13 +259,13 @@ class GitHubDouble:
         if drop not in (None, "before", "after"):
             raise ValueError(f"drop is before or after, not {drop}")
         made = Plan(method, path, times, status, body, headers or {}, delay, drop, contains, skip)
-        with self.world.lock:
+        with self.faults.lock:
             self.faults.plans.append(made)
         return made
 
     def clear_plans(self) -> None:
         """Forget every planned fault."""
-        with self.world.lock:
+        with self.faults.lock:
             self.faults.plans.clear()
 
     def down(self, status: int = 502, *, refuse: bool = False) -> None:
@@ -275,7 +278,7 @@ class GitHubDouble:
 
     def limit(self, remaining: int = 0, *, reset_in: int = 3600, limit: int | None = None) -> None:
         """Leave so many requests until the clock has gone on by `reset_in` seconds; then the whole limit again."""
-        with self.world.lock:
+        with self.faults.lock:
             most = self.faults.primary.limit if limit is None else limit
             self.faults.primary = Limit(most, remaining, self.world.now() + timedelta(seconds=reset_in))
 
@@ -289,7 +292,7 @@ class GitHubDouble:
         writes_only: bool = True,
     ) -> None:
         """Refuse writes (or all) with the secondary limit for `lasts` seconds (`retry_after`, else 60) or `times`."""
-        with self.world.lock:
+        with self.faults.lock:
             until = self.world.now() + timedelta(seconds=lasts or retry_after or 60)
             self.faults.secondary = Secondary(until, retry_after, status, times, writes_only)
 

@@ -3,6 +3,7 @@
 The gate asks here once a request, before anything else is done with it.
 """
 
+import threading
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -76,9 +77,10 @@ class Secondary:
 
 @dataclass
 class Faults:
-    """All that is planned for one double."""
+    """All that is planned for one double; it has a lock of its own, so that asking never waits for git."""
 
     world: "World"
+    lock: threading.RLock = field(default_factory=threading.RLock)
     plans: list[Plan] = field(default_factory=list)
     outage: int | None = None
     refusing: bool = False
@@ -89,7 +91,7 @@ class Faults:
 
     def take(self, method: str, paths: tuple[str, ...], body: bytes) -> Plan | None:
         """Return the first plan that is meant for a request, and count it."""
-        with self.world.lock:
+        with self.lock:
             for plan in self.plans:
                 if plan.fits(method, paths, body):
                     if plan.skip > 0:
@@ -101,7 +103,7 @@ class Faults:
 
     def count(self, method: str, who: str) -> None:
         """Count a request to the API; raise GitHub's 403 or 429 where a limit is reached."""
-        with self.world.lock:
+        with self.lock:
             now, writes = self.world.now(), method != "GET"
             self._refill(now)
             if self.primary.remaining <= 0:
@@ -122,7 +124,7 @@ class Faults:
 
     def headers(self, resource: str) -> dict[str, str]:
         """Return the rate-limit headers that stand on every answer."""
-        with self.world.lock:
+        with self.lock:
             now = self.world.now()
             self._refill(now)
             reset = self.primary.resets_at or now + _HOUR

@@ -28,7 +28,8 @@ RECORD = "github_double.request"
 class Request:
     """One request as it came; `path` is below the API's root, `status` None until answered (0: dropped).
 
-    `template` and `answer` are there where a route took it, for the check against the published schemas.
+    `template`, `done` (its status) and `answer` are what a route made of it, sent or not; the check against the
+    published schemas reads them.
     """
 
     method: str
@@ -39,8 +40,8 @@ class Request:
     token_kind: str = "none"
     status: int | None = None
     template: str | None = None
+    done: int | None = None
     answer: bytes = b""
-    planned: bool = False
 
 
 @dataclass
@@ -90,7 +91,7 @@ class Gate:
         captured = _Captured()
         scope[RECORD] = record
         await self._within(scope, _replay(body), captured.send)
-        record.answer = bytes(captured.body)
+        record.done, record.answer = captured.status, bytes(captured.body)
         if plan is not None and plan.drop == "after":
             await _drop(record, send)
             return
@@ -116,7 +117,6 @@ class Gate:
             return True
         if plan.status is None:
             return False
-        record.planned = True
         body = plan.body if plan.body is not None else {"message": "Planned fault", "status": str(plan.status)}
         data = (
             body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body).encode()

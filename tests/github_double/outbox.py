@@ -3,10 +3,12 @@
 Sending never blocks whoever acted: a server that answers slowly delays the deliveries behind it and nothing else.
 """
 
+import contextlib
 import hashlib
 import hmac
 import http.client
 import json
+import socket
 import threading
 import time
 import uuid
@@ -36,6 +38,7 @@ class Delivery:
     installation_id: int | None
     repository_id: int | None
     redelivery: bool = False
+    made_by_hand: bool = False
     status_code: int | None = None
     answer: str | None = None
     answer_headers: dict[str, str] | None = None
@@ -85,7 +88,8 @@ class Outbox:
         while self._thread.is_alive() and time.monotonic() < deadline:
             connection = self._connection
             if connection is not None and connection.sock is not None:
-                connection.sock.settimeout(0.001)
+                with contextlib.suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
             self._thread.join(0.05)
 
     def add(
@@ -98,6 +102,7 @@ class Outbox:
         body: bytes | None = None,
         guid: str | None = None,
         headers: dict[str, str] | None = None,
+        made_by_hand: bool = False,
     ) -> Delivery:
         """Sign a payload and queue it; `body` replaces its bytes, `headers` are set over the usual ones."""
         data = json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode() if body is None else body
@@ -113,6 +118,7 @@ class Outbox:
                 data,
                 installation_id,
                 repository_id,
+                made_by_hand=made_by_hand,
             )
             self._put(delivery)
         return delivery

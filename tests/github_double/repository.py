@@ -142,6 +142,12 @@ class Repository:
             self.refs_changed(by)
             return made
 
+    def force_push(self, branch: str, to: str, by: User) -> None:
+        """Set a branch to another commit of the repository, as a person's forced push does."""
+        with self.world.lock:
+            self.git.set_ref(f"refs/heads/{branch}", to)
+            self.refs_changed(by)
+
     def delete_branch(self, name: str, by: User) -> None:
         """Delete a branch; closes the pull requests of it."""
         with self.world.lock:

@@ -85,7 +85,8 @@ class World:
     def find_repository(self, full_name: str) -> "Repository | None":
         """Return the repository that has this name now."""
         wanted = full_name.lower()
-        return next((each for each in self.repositories.values() if each.full_name.lower() == wanted), None)
+        # A copy, because the gate looks without holding the lock.
+        return next((each for each in tuple(self.repositories.values()) if each.full_name.lower() == wanted), None)
 
     def installation_of(self, account: User) -> Installation:
         """Return the account's installation, made where there is none."""

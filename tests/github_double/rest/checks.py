@@ -94,7 +94,17 @@ def get_combined_status(call: Call) -> Any:
 @route("GET", REPOSITORY + "/commits/{ref}/statuses", "statuses:read")
 def list_statuses(call: Call) -> Any:
     """Every status of a commit, newest first."""
-    rows = call.repository.statuses(call.commit("ref"))
+    return _statuses(call, call.commit("ref"))
+
+
+@route("GET", REPOSITORY + "/statuses/{sha}", "statuses:read")
+def list_statuses_of_old(call: Call) -> Any:
+    """The same under the path that clients knew first."""
+    return _statuses(call, call.commit("sha"))
+
+
+def _statuses(call: Call, sha: str) -> Answer:
+    rows = call.repository.statuses(sha)
     return call.page([commits.status(call.world, call.repository, each) for each in rows])
 
 

@@ -112,4 +112,4 @@ def _wanted(call: Call) -> Label:
 
 
 def _shape(call: Call, label: Label) -> dict[str, Any]:
-    return repositories.full_label(call.world, call.repository, label)
+    return repositories.label(call.world, call.repository, label)

@@ -138,12 +138,9 @@ def label(world: World, which: "Repository", one: Label) -> Json:
         "color": one.color,
         "default": False,
         "description": one.description,
+        "archived_at": None,
+        "archived_by": None,
     }
-
-
-def full_label(world: World, which: "Repository", one: Label) -> Json:
-    """Return a label as the labels' own endpoints have it."""
-    return label(world, which, one) | {"archived_at": None, "archived_by": None}
 
 
 def abilities(role: str) -> dict[str, bool]:
