@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from app.github.app import GitHubApp
+from app.github.auth import AppCredentials
 from app.github.client import GitHubRepository
 from app.github.faults import Gone, RetryLater, Unauthorised
+from engine.domain.errors import DevflowError
 from engine.store import hosted
 from engine.store.database import Database
 from tests.github_double import GitHubDouble, Repository
@@ -187,3 +189,29 @@ async def test_a_minting_that_github_does_not_answer_is_tried_again_later(scene:
 
     scene.github.up()
     assert (await scene.client.issue(1)).number == 1
+
+
+# Who we are
+
+
+async def test_the_app_knows_its_own_name_and_asks_for_it_once(scene: Scene) -> None:
+    names = await asyncio.gather(*(scene.app.bot_login() for _ in range(5)))
+
+    assert set(names) == {"devflow[bot]"}
+    assert len([call for call in scene.github.calls("GET") if call.path == "/app"]) == 1
+
+
+async def test_a_key_of_another_app_is_not_taken(github: GitHubDouble, database: Database, clock: SteppedClock) -> None:
+    github.plan("GET", "/app", times=None, status=401, body={"message": "A JSON web token could not be decoded"})
+    async with github_app(github, database, clock) as app:
+        with pytest.raises(Unauthorised):
+            await app.slug()
+
+
+def test_a_key_that_is_none_is_told_without_being_shown(database: Database) -> None:
+    with pytest.raises(DevflowError) as caught:
+        GitHubApp(AppCredentials(1, "-----BEGIN secret"), database, SteppedClock())
+
+    assert caught.value.code == "config_invalid"
+    assert "secret" not in f"{caught.value}{caught.value.__cause__}{caught.value.__context__}"
+    assert "secret" not in repr(AppCredentials(1, "secret"))

@@ -2,13 +2,15 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from app.clock import Clock, SystemClock
 from app.github.app import GitHubApp
 from app.github.auth import AppCredentials
 from app.github.client import GitHubRepository
 from engine.store.database import Database
-from tests.github_double import GitHubDouble, Repository
+from tests.github_double import GitHubDouble, Repository, User
+from tests.support.clock import SteppedClock
 
 
 @asynccontextmanager
@@ -35,3 +37,27 @@ async def github_app(
 async def opened(app: GitHubApp, repository: Repository) -> GitHubRepository:
     """Return a repository as its first delivery makes it known."""
     return await app.open(repository.id, repository.installation_id, repository.full_name, repository.default_branch)
+
+
+@dataclass
+class ClientScene:
+    """One private repository with an issue by ada, and the client for it; the double and the App share the clock."""
+
+    github: GitHubDouble
+    there: Repository
+    ada: User
+    app: GitHubApp
+    client: GitHubRepository
+    clock: SteppedClock
+
+
+@asynccontextmanager
+async def client_scene(github: GitHubDouble, database: Database, clock: SteppedClock) -> AsyncIterator[ClientScene]:
+    """Yield a repository of a double that has this clock."""
+    ada = github.person("ada")
+    files = {"README.md": "# Bills\n", ".github/devflow.yml": "commands: prefixed\n"}
+    there = github.repository("octo/bills", files, private=True)
+    there.permit(ada, "write")
+    there.open_issue(ada, "Round the shares", "They do not add up")
+    async with github_app(github, database, clock) as app:
+        yield ClientScene(github, there, ada, app, await opened(app, there), clock)
