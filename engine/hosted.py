@@ -77,6 +77,11 @@ def hosted_title(trigger: Trigger) -> str:
     return title[:_MAX_TITLE] or title_of(trigger.snapshot.body)
 
 
+def taken_over(by: str) -> str:
+    """Return the note of a run that ends because `by` has triggered another one of its issue."""
+    return f"{by} started the issue anew"
+
+
 def run_in_flight(live: RowMapping) -> DevflowError:
     """Return the refusal of a start while `live` is in flight for the same issue."""
     where = f"run {live['number']} ({short_id(live['run_id'])})"
@@ -146,7 +151,7 @@ async def _make_way(services: Services, tx: Transaction, start: HostedStart, pol
             continue  # it ended before its row was locked
         if policy is OnConflict.ROLLBACK:
             await runs.update_run(old, discard_branch=True)
-        await control.end_run(old, services.settings, trigger.by, f"{trigger.by} started the issue anew")
+        await control.end_run(old, services.settings, trigger.by, taken_over(trigger.by))
         if replaced is None or row["run_id"] == live[0]["run_id"]:
             replaced = row["run_id"]
     return replaced

@@ -116,7 +116,7 @@ def denied(error: DevflowError, action: str) -> str:
     """Return why a person may not do that, and who may."""
     if error.details.get("own"):
         return "In this repository, whoever asked for a run does not approve it; somebody else has to."
-    return _who_may(error.details.get("approvers", ()), action)
+    return f"That has no effect. {_who_may(error.details.get('approvers', ()), action)} Ask one of them."
 
 
 def command_refused(error: DevflowError, run: Mapping[Any, Any], *, asks: bool, say: Say) -> str:

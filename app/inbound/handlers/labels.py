@@ -19,7 +19,9 @@ from app.surface import replies
 from app.surface.replies import Say
 from engine.domain.config import CommandStyle, OnConflict, RepositoryConfig
 from engine.domain.errors import DevflowError, Kind
+from engine.domain.events import RunAborted
 from engine.domain.states import RunState
+from engine.hosted import taken_over
 from engine.start import HostedStart, Started, Trigger
 
 
@@ -110,8 +112,7 @@ class _Labelling:
         rocket = Reaction(self.target, "rocket")
         rows = await self.context.engine.runs_of_issue(self.context.repository.id, self.number)
         new = next(row for row in rows if row["run_id"] == started.run_id)
-        # found by what the rows say, so that a repetition after a crash says the same
-        before = [row for row in reversed(rows) if row["number"] < new["number"] and _was_live(row, new)]
+        before = await self._live_before([row for row in reversed(rows) if row["number"] < new["number"]], new)
         outcome = f"run {new['number']} of {started.workflow}"
         if not before:
             return Handled(outcome, [rocket])
@@ -120,6 +121,18 @@ class _Labelling:
         else:
             text = replies.took_over(self.login, new, before, discarded=config.on_conflict is OnConflict.ROLLBACK)
         return Handled(outcome, [rocket, self._reply(text)])
+
+    async def _live_before(self, earlier: list[RowMapping], new: RowMapping) -> list[RowMapping]:
+        """Return which runs were live when the new one was made, by what is stored: a repetition says the same."""
+        found = []
+        for row in earlier:
+            if row["ended_at"] is None or row["ended_at"] >= new["created_at"]:
+                found.append(row)
+            elif row is earlier[-1] or row["ended_at"] >= earlier[-1]["created_at"]:
+                events = await self.context.engine.events(row["run_id"])
+                notes = [event["payload"]["note"] for event in events if event["type"] == RunAborted.type]
+                found += [row] if taken_over(self.login) in notes else []
+        return found
 
     async def _not_started(self, error: DevflowError, say: Say) -> Handled:
         if error.spec.kind is Kind.RECOVERABLE:
@@ -153,7 +166,3 @@ class _Labelling:
 
 def _trigger_prefix(issue_id: int, label: str) -> str:
     return f"label:{issue_id}:{label.casefold()}:"
-
-
-def _was_live(earlier: RowMapping, new: RowMapping) -> bool:
-    return earlier["ended_at"] is None or bool(earlier["ended_at"] >= new["created_at"])
