@@ -36,7 +36,7 @@ $(VENV)/dev: $(VENV)/runtime requirements/dev.txt
 	@touch $@
 
 demo: $(VENV)/runtime
-	@$(BIN)/python -m demo.local
+	@$(BIN)/python -m demo
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)

@@ -31,21 +31,25 @@ class Figure:
     seconds: float
     samples: int
     bare: float | None = None
+    per_second: bool = False
 
     @property
     def shown(self) -> str:
-        """The time for people."""
-        return _show(self.seconds)
+        """The time for people, or how many times a second."""
+        return self._show(self.seconds)
 
     @property
     def shown_bare(self) -> str:
-        """The time that it is compared with."""
-        return "" if self.bare is None else _show(self.bare)
+        """What it is compared with."""
+        return "" if self.bare is None else self._show(self.bare)
 
     @property
     def ratio(self) -> str:
         """How many times the bare time."""
         return "" if not self.bare else f"{self.seconds / self.bare:.2f}"
+
+    def _show(self, seconds: float) -> str:
+        return f"{1 / seconds:.0f}/s" if self.per_second else _show(seconds)
 
 
 def _show(seconds: float) -> str:

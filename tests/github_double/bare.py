@@ -104,6 +104,10 @@ class BareRepository:
         lines = self._git("for-each-ref", "--format=%(refname) %(objectname)", "refs/heads", "refs/tags").decode()
         return dict(line.split(" ") for line in lines.splitlines())
 
+    def log(self, base: str, head: str) -> list[str]:
+        """Return a line for each commit of `head` that `base` lacks, oldest first."""
+        return self._git("log", "--reverse", "--format=%h %s", f"{base}..{head}", "--").decode().splitlines()
+
     def resolve(self, revision: str) -> str | None:
         """Return the commit that a branch, a tag, `heads/x` or a (short) SHA stands for."""
         if not revision or revision.startswith("-"):

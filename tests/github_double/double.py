@@ -20,7 +20,8 @@ class GitHubDouble:
     """A GitHub on loopback with REST, GraphQL, git and webhooks; use it as a context manager or `start` and `stop`.
 
     `folder` takes the git repositories, `clock` gives an aware UTC time, `webhook_url` is where deliveries go (None:
-    they are kept in `deliveries`, unsent).
+    they are kept in `deliveries`, unsent). Ids begin behind `ids_after`: two doubles that one database gets to know
+    must not share them.
     """
 
     def __init__(
@@ -29,10 +30,11 @@ class GitHubDouble:
         webhook_url: str | None = None,
         webhook_secret: str = "a secret of the webhook",
         clock: Callable[[], datetime] = utc_now,
+        ids_after: int = 0,
     ) -> None:
         root = Path(folder)
         root.mkdir(parents=True, exist_ok=True)
-        self.world = World(root.resolve(), clock, webhook_secret)
+        self.world = World(root.resolve(), clock, webhook_secret, ids_after)
         self.world.outbox.webhook_url = webhook_url
         self.faults = Faults(self.world)
         self._server = Server(self.world, self.faults)

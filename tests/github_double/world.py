@@ -44,7 +44,7 @@ def utc_now() -> datetime:
 class World:
     """All state of one double."""
 
-    def __init__(self, folder: Path, clock: Callable[[], datetime], webhook_secret: str) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], datetime], webhook_secret: str, ids_after: int = 0) -> None:
         self.folder = folder
         self.clock = clock
         self.lock = threading.RLock()
@@ -55,7 +55,9 @@ class World:
         self.installations: dict[int, Installation] = {}
         self.tokens: dict[str, Token] = {}
         self.nodes: dict[str, Any] = {}
-        self._ids: dict[str, Iterator[int]] = {kind: itertools.count(first) for kind, first in _FIRST.items()}
+        self._ids: dict[str, Iterator[int]] = {
+            kind: itertools.count(first + ids_after) for kind, first in _FIRST.items()
+        }
         owner = self.person("devflow-makers")
         bot = User(self.new_id("user"), "devflow[bot]", "Bot")
         self.users[bot.login] = bot
