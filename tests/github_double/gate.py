@@ -22,6 +22,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 API, GRAPHQL = "/api/v3", "/api/graphql"
 RECORD = "github_double.request"
+UNSERVED = "(no endpoint of the double)"
 
 
 @dataclass(eq=False)

@@ -24,7 +24,7 @@ from githubkit_schemas.latest import models, webhooks
 from pydantic import Field, TypeAdapter, ValidationError
 
 from tests.github_double.double import GitHubDouble
-from tests.github_double.gate import Request
+from tests.github_double.gate import UNSERVED, Request
 
 _PACKAGE = models.BasicError.__module__.partition(".models.")[0] + ".rest"
 _TOPICS = ("apps", "checks", "git", "issues", "pulls", "reactions", "repos", "users")
@@ -79,6 +79,8 @@ def _problems(github: GitHubDouble) -> Iterator[str]:
 
 def problems_of_call(request: Request) -> list[str]:
     """Return what is wrong with one call: its body where it was taken, and its answer."""
+    if request.template == UNSERVED:
+        return [f"the double does not serve {request.path}"]
     endpoint = endpoint_of(request.method, request.template or "")
     if endpoint is None:
         return ["GitHub has no such endpoint"]

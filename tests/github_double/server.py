@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from tests.github_double import auth, git_http, graphql, rest
 from tests.github_double.call import REPOSITORY, ROUTES, Answer, Route, perform
 from tests.github_double.faults import Faults
-from tests.github_double.gate import API, GRAPHQL, RECORD, Gate, Request
+from tests.github_double.gate import API, GRAPHQL, RECORD, UNSERVED, Gate, Request
 from tests.github_double.refusal import Refused, not_found
 from tests.github_double.world import World
 
@@ -131,6 +131,9 @@ def _git(world: World) -> _Endpoint:
 
 
 async def _nothing(request: HttpRequest) -> Response:
+    record: Request = request.scope[RECORD]
+    if request.url.path.startswith(f"{API}/"):
+        record.template = UNSERVED
     return JSONResponse(not_found().body(), 404)
 
 
@@ -176,7 +179,8 @@ class Server:
 
     def __init__(self, world: World, faults: Faults) -> None:
         self.gate = Gate(world, faults, application(world))
-        self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # With the protocol named: only then does asyncio send small answers at once (TCP_NODELAY), 40 ms sooner.
+        self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(128)

@@ -131,6 +131,14 @@ def test_delay_keeps_one_answer_and_no_other(double: GitHubDouble, repository: R
     assert quick < 0.4 <= time.monotonic() - began
 
 
+def test_unserved_endpoint_is_not_found_and_the_check_says_so(tmp_path: Path) -> None:
+    with GitHubDouble(tmp_path) as double:
+        assert requests.get(f"{double.api_url}/gists", timeout=5).status_code == 404
+
+        with pytest.raises(AssertionError, match="the double does not serve /gists"):
+            assert_all_valid(double)
+
+
 def test_outage_answers_everything_alike_until_it_ends(
     double: GitHubDouble, repository: Repository, remote: Remote, tmp_path: Path
 ) -> None:
