@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import doorbell, events, git, phases, sandboxes
+from bench import doorbell, events, git, label, phases, sandboxes, webhook
 from bench.stage import Figure
 
 BENCHES = {
@@ -20,6 +20,8 @@ BENCHES = {
     "git": git.measure,
     "sandbox": sandboxes.measure,
     "doorbell": doorbell.measure,
+    "webhook": webhook.measure,
+    "label": label.measure,
 }
 
 

@@ -4,19 +4,21 @@ Both are one server process on this machine; the load comes from this one. The s
 nothing else happens with what it stores.
 """
 
-import asyncio
 import os
 import re
 import statistics
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from bench.load import Address, latencies, signed_delivery, throughput
 from bench.stage import Figure
+from demo.server import serving
 from tests.github_double import GitHubDouble
-from tests.github_double.environment import environment
 
 _ROUNDS = 5
 _SECONDS = 3.0
@@ -27,10 +29,10 @@ _RATE = 200.0
 async def measure(folder: Path) -> list[Figure]:
     """Return requests a second at full load, and the times of an acknowledgement at 200 requests a second."""
     with GitHubDouble(folder / "github") as github:
-        variables = os.environ | environment(github) | {"DEVFLOW_DATA_DIR": str(folder / "data")}
-        secret = variables["GITHUB_WEBHOOK_SECRET"]
-        serve = ("-m", "app.cli", "serve", "--port", "0", "--workers", "0")
-        async with _server(serve, variables) as ours, _server(("-m", "bench.bare_door"), variables) as bare:
+        secret = github.app.webhook_secret
+        with serving(github, folder, {}, "--workers", "0") as url, _bare(secret, folder / "bare.log") as bare:
+            github.webhook_url = None
+            ours = Address(urlsplit(url).hostname or "", urlsplit(url).port or 0)
             rates: dict[Address, list[float]] = {ours: [], bare: []}
             late: dict[Address, list[float]] = {ours: [], bare: []}
             for number in range(_ROUNDS + 1):
@@ -60,31 +62,17 @@ def _at(taken: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-@asynccontextmanager
-async def _server(arguments: tuple[str, ...], environment: Mapping[str, str]) -> AsyncIterator[Address]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, env=environment, stderr=asyncio.subprocess.PIPE
-    )
-    if process.stderr is None:
-        raise RuntimeError("the server has no standard error")
+@contextmanager
+def _bare(secret: str, log: Path) -> Iterator[Address]:
+    with log.open("w") as stream:
+        command = [sys.executable, "-m", "bench.bare_door"]
+        process = subprocess.Popen(command, env=os.environ | {"GITHUB_WEBHOOK_SECRET": secret}, stderr=stream)
     try:
-        async for line in process.stderr:
-            found = re.search(rb"http://(127\.0\.0\.1):(\d+)", line)
-            if found is not None and b"istening" in line:
-                break
-        else:
-            raise RuntimeError("the server ended before it listened")
-        drain = asyncio.create_task(_drain(process.stderr))
-        yield Address(found[1].decode(), int(found[2]))
-        process.terminate()
-        await process.wait()
-        await drain
+        while (found := re.search(r"http://([\d.]+):(\d+)", log.read_text())) is None:
+            if process.poll() is not None:
+                raise RuntimeError("the bare server did not start")
+            time.sleep(0.05)
+        yield Address(found[1], int(found[2]))
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-async def _drain(stream: asyncio.StreamReader) -> None:
-    while await stream.read(65_536):
-        continue
+        process.terminate()
+        process.wait()

@@ -6,31 +6,22 @@ the environment that model works on the issue instead.
 """
 
 import os
-import re
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
 from demo.reading import page
 from demo.sandboxing import sandbox_environment
+from demo.server import CASSETTE, sample_files, sample_issue, serving
 from demo.watch import Watcher
 from tests.github_double import GitHubDouble
-from tests.github_double.environment import environment
 from tests.github_double.issue import Issue
 from tests.github_double.people import User
 from tests.github_double.pull import Pull
 from tests.github_double.repository import Repository
-
-_HERE = Path(__file__).parent
-_SECRET = "demo"
-_START_SECONDS = 60.0
-_STOP_SECONDS = 30.0
 
 
 def main() -> int:
@@ -39,20 +30,21 @@ def main() -> int:
     folder.mkdir(exist_ok=True)
     shutil.rmtree(folder / "github", ignore_errors=True)
     console = Console(width=None if sys.stdout.isatty() else 110)
-    with GitHubDouble(folder / "github", webhook_secret=_SECRET, ids_after=int(time.time())) as github:
-        repository = github.repository("octo/billsplit", files=_sample())
+    with GitHubDouble(folder / "github", ids_after=int(time.time())) as github:
+        repository = github.repository("octo/billsplit", files=sample_files())
         ada, bob = github.person("ada"), github.person("bob")
         repository.permit(ada, "write")
         repository.permit(bob, "maintain")
         watcher = Watcher(console, repository)
         watcher.tell("GitHub is played by a double on this machine: octo/billsplit, with ada and bob")
-        with _server(github, folder, watcher):
+        variables = _variables(watcher)
+        watcher.tell("$ devflow serve")
+        with serving(github, folder, variables):
             return _story(console, watcher, repository, ada, bob)
 
 
 def _story(console: Console, watcher: Watcher, repository: Repository, ada: User, bob: User) -> int:
-    heading, _, text = (_HERE / "issue.md").read_text().partition("\n")
-    issue = repository.open_issue(ada, heading.removeprefix("# "), text.strip())
+    issue = repository.open_issue(ada, *sample_issue())
     page(console, f"ada opened issue #{issue.number}: {issue.title}", issue.body or "")
     watcher.tell(f"ada puts the label `devflow` on issue #{issue.number}")
     issue.label(ada, "devflow")
@@ -92,51 +84,14 @@ def _ended(issue: Issue) -> bool:
     return any("/end -->" in body or "/stop/" in body for body in said)
 
 
-def _sample() -> dict[str, str]:
-    folder = _HERE / "sample"
-    paths = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in paths}
-
-
-@contextmanager
-def _server(github: GitHubDouble, folder: Path, watcher: Watcher) -> Iterator[None]:
-    """Run `devflow serve` for the double until the block ends."""
-    variables = (
-        os.environ
-        | environment(github)
-        | {
-            "DEVFLOW_DATA_DIR": str(folder / "data"),
-            "DEVFLOW_GITHUB_SECONDS_BETWEEN_WRITES": "0.1",  # the double has no feelings about it
-        }
-    )
+def _variables(watcher: Watcher) -> dict[str, str]:
+    """Return what the server is told besides where its GitHub is."""
+    variables = {"DEVFLOW_GITHUB_SECONDS_BETWEEN_WRITES": "0.1"}  # the double has no feelings about it
     if os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"):
         watcher.tell(f"the model at {os.environ.get('OPENAI_BASE_URL') or 'OpenAI'} works on the issue")
-    else:
-        watcher.tell("no model is configured, so a RECORDED agent works on the issue")
-        variables |= {"DEVFLOW_CASSETTE": str(_HERE / "cassette.yaml")} | sandbox_environment()
-    command = [sys.executable, "-m", "app.cli", "serve", "--port", "0"]
-    watcher.tell("$ devflow serve")
-    log = folder / "server.log"
-    with log.open("w") as stream:
-        process = subprocess.Popen(command, env=variables, stderr=stream)
-    try:
-        github.webhook_url = _address(process, log)
-        yield
-        github.wait_deliveries()
-    finally:
-        process.terminate()
-        process.wait(timeout=_STOP_SECONDS)
-
-
-def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
-    """Return where the server listens, once it says so; raises where it ended instead."""
-    deadline = time.monotonic() + _START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        found = re.search(r"Listening on (\S+)", log.read_text())
-        if found is not None:
-            return found[1]
-        time.sleep(0.05)
-    raise RuntimeError(f"the server did not start:\n{log.read_text()}")
+        return variables
+    watcher.tell("no model is configured, so a RECORDED agent works on the issue")
+    return variables | {"DEVFLOW_CASSETTE": str(CASSETTE)} | sandbox_environment()
 
 
 def _devflow() -> str:
