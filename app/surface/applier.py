@@ -20,7 +20,7 @@ from app.github.client import GitHubRepository
 from app.github.faults import Gone, Refused, RetryLater
 from app.surface.desired import Check, Comment, Pull, Surface, moved, reply
 from app.surface.hands import CheckHand, CommentHand, Hand, Made, PullHand
-from engine.store import allowances, surfaces
+from engine.store import allowances, projections, surfaces
 from engine.store.database import Database
 
 PACE = timedelta(seconds=30)
@@ -34,22 +34,22 @@ _MENDINGS = 3
 _log = logging.getLogger(__name__)
 
 
-async def unsettle(database: Database, repository_id: int, comment_id: int) -> UUID | None:
-    """Note that somebody else edited or deleted a comment of ours; returns the run that has to be shown anew, if any.
+async def unsettle(database: Database, repository_id: int, comment_id: int) -> None:
+    """Have a comment of ours put right that somebody else has edited or deleted; what is not ours is left alone.
 
     A few times only: somebody who does it again and again is not fought with.
     """
-    async with database.transaction() as tx:
+    async with database.read() as tx:
         row = await surfaces.find_by_external(tx, repository_id, CommentHand.kind, str(comment_id))
-        if row is None or row["run_id"] is None:
-            return None
-        mended = row["facts"].get("mended", 0)
-        if mended >= _MENDINGS:
-            return None
-        facts = {name: value for name, value in row["facts"].items() if name != "text"} | {"mended": mended + 1}
-        await surfaces.unsettle(tx, repository_id, row["surface_key"], facts)
-        run_id: UUID = row["run_id"]
-        return run_id
+    if row is None or row["run_id"] is None:
+        return
+    async with database.locked(row["run_id"]) as run:
+        facts = _Known.of(await surfaces.get(run, repository_id, row["surface_key"], lock=True)).facts
+        mended = facts.pop("mended", 0)
+        if mended < _MENDINGS:
+            facts.pop("text", None)
+            await surfaces.unsettle(run, repository_id, row["surface_key"], facts | {"mended": mended + 1})
+            await projections.touch(run)
 
 
 @dataclass
@@ -116,7 +116,7 @@ class Applier:
         if isinstance(surface.content, Comment) and known.target:
             surface = moved(surface, int(known.target["issue_number"]))
         refused = known.facts.get("refused", {})
-        if refused.get("digest") == surface.digest:
+        if refused.get("what") == _what(surface):
             if refused["count"] >= _REFUSALS:
                 return None
             again = datetime.fromisoformat(refused["again_at"])
@@ -125,7 +125,7 @@ class Applier:
         try:
             return await self._apply(surface, known)
         except Refused as error:
-            return await self._note_refusal(surface, known, error)
+            return await self.note_refusal(surface, error)
 
     async def _apply(self, surface: Surface, known: _Known) -> datetime | None:
         if known.external_id is None:
@@ -180,9 +180,9 @@ class Applier:
             await self._begin(surface, known)
         try:
             return await self._hand(surface).create(surface.key, surface.content)
-        except (Refused, RetryLater) as error:
+        except (Refused, Gone, RetryLater) as error:
             # with a reason or a time in hand, GitHub has said that it made nothing: then there is nothing to look for
-            certain = isinstance(error, Refused) or error.at is not None
+            certain = not isinstance(error, RetryLater) or error.at is not None
             if certain and known.attempted_at is None:
                 await self._withdraw(surface)
             raise
@@ -221,16 +221,19 @@ class Applier:
         await self._remember(surface, {**known.facts, "left_alone": True})
         return None
 
-    async def _note_refusal(self, surface: Surface, known: _Known, error: Refused) -> datetime | None:
-        """Write down what GitHub refused, so that the same is not asked again at once, nor for ever."""
+    async def note_refusal(self, surface: Surface, error: Refused | Gone) -> datetime | None:
+        """Write down what GitHub refused, so that the same is not asked again at once, nor for ever.
+
+        Returns when to ask again, None for never: until something else is to be shown.
+        """
+        async with self._database.read() as tx:
+            known = _Known.of(await surfaces.get(tx, self._repository_id, surface.key))
         before = known.facts.get("refused", {})
-        count = before.get("count", 0) + 1 if before.get("digest") == surface.digest else 1
+        count = before.get("count", 0) + 1 if before.get("what") == _what(surface) else 1
         again = self._clock.now() + min(_FIRST_RETRY * 2 ** (count - 1), _LAST_RETRY)
         _log.warning("GitHub refuses %s (time %d): %s", surface.key, count, error)
-        refused = {"digest": surface.digest, "count": count, "again_at": again.isoformat(), "said": str(error)[:500]}
-        async with self._database.read() as tx:
-            row = _Known.of(await surfaces.get(tx, self._repository_id, surface.key))
-        await self._remember(surface, row.facts | {"refused": refused})
+        refused = {"what": _what(surface), "count": count, "again_at": again.isoformat(), "said": str(error)[:500]}
+        await self._remember(surface, known.facts | {"refused": refused})
         return again if count < _REFUSALS else None
 
     async def _begin(self, surface: Surface, known: _Known) -> None:
@@ -281,3 +284,8 @@ class Applier:
 
     def _hand(self, surface: Surface) -> Hand[Any]:
         return self._hands[type(surface.content)]
+
+
+def _what(surface: Surface) -> str:
+    """Return what is refused: a text that changes at leisure is the same one all the while."""
+    return surface.pace or surface.digest

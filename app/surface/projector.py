@@ -82,9 +82,7 @@ class Projector:
 
     async def unsettle(self, repository_id: int, comment_id: int) -> None:
         """Have a comment of ours put right that somebody else has edited or deleted."""
-        run_id = await unsettle(self._database, repository_id, comment_id)
-        if run_id is not None:
-            await self._touch(run_id)
+        await unsettle(self._database, repository_id, comment_id)
 
     async def _release(self, run_id: UUID, again_at: datetime | None, error: str | None) -> None:
         try:
@@ -129,8 +127,7 @@ class Projector:
             return await applier.apply(surface)
         except Gone as gone:
             await github.facts()  # raises Gone as well where it is the repository; else it is the issue alone
-            _log.warning("%s cannot be shown: %s", surface.key, gone)
-            return None
+            return await applier.note_refusal(surface, gone)
 
     async def _shown(self, view: RunView, links: Links) -> tuple[Shown, bool]:
         """Return what is visible already, and whether commit statuses take the place of check runs."""

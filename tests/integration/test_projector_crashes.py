@@ -1,4 +1,4 @@
-"""A projector that dies, or whose answers are lost, anywhere: afterwards there is one of everything, and it is right."""
+"""A projector that dies, or whose answers are lost, anywhere: afterwards there is one of everything."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -30,7 +30,7 @@ class Death(BaseException):
 
 @dataclass
 class Fate:
-    """Which point is the last one that is passed; `passed` lists those so far. Only this task is meant, no heartbeat."""
+    """Which point is the last one that is passed, by this task alone; `passed` lists those so far."""
 
     at: int | None = None
     task: Any = field(default_factory=asyncio.current_task)
