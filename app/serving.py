@@ -136,7 +136,8 @@ async def _introduce(hosted: Host, settings: AppSettings) -> None:
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     """Yield a socket that is bound before anything else is begun; raises `usage` where that cannot be."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # named, because asyncio turns Nagle's algorithm off only where it sees the protocol
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     with contextlib.closing(listener):
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

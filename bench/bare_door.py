@@ -26,7 +26,9 @@ async def door(request: Request) -> Response:
 
 def main() -> None:
     """Serve on a free port of the loopback, and say which on standard error."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(128)
     print(f"listening on http://127.0.0.1:{listener.getsockname()[1]}", file=sys.stderr, flush=True)
     config = uvicorn.Config(app, log_level="error", access_log=False)
     asyncio.run(uvicorn.Server(config).serve([listener]))

@@ -5,14 +5,15 @@ claims it first; the claim of a worker that died is free. What the handling deci
 so that a crash in between repeats the second half alone. Times to wait for are given by the caller's clock.
 """
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import RowMapping, delete, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import LargeBinary, RowMapping, Text, bindparam, delete, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from engine.domain.errors import Fenced
 from engine.store import jobs, workers
@@ -21,6 +22,19 @@ from engine.store.host_tables import deliveries as table
 from engine.store.tables import workers as worker_table
 
 KEEP_DAYS = 30
+
+# Columns as arrays, because a statement with a list of rows would be another one, and compiled anew, for each length.
+_STORE = text(
+    "INSERT INTO deliveries (repository_id, delivery_id, event, headers, body)"
+    " SELECT 0, new.delivery_id, new.event, new.headers::jsonb, new.body"
+    " FROM unnest(:delivery_id, :event, :headers, :body) AS new (delivery_id, event, headers, body)"
+    " ON CONFLICT (delivery_id) DO NOTHING RETURNING delivery_id"
+).bindparams(
+    bindparam("delivery_id", type_=ARRAY(Text)),
+    bindparam("event", type_=ARRAY(Text)),
+    bindparam("headers", type_=ARRAY(Text)),
+    bindparam("body", type_=ARRAY(LargeBinary)),
+)
 
 Finished = Literal["handled", "ignored", "unreadable", "failed"]
 
@@ -40,19 +54,14 @@ async def store_many(tx: Transaction, new: Sequence[NewDelivery]) -> set[str]:
     if not new:
         return set()
     # in one order for all, so that two transactions with the same deliveries wait for each other and never in a circle
-    ordered = sorted({item.delivery_id: item for item in reversed(new)}.items())
-    rows = [
-        {
-            "repository_id": 0,
-            "delivery_id": delivery_id,
-            "event": item.event,
-            "headers": dict(item.headers),
-            "body": item.body,
-        }
-        for delivery_id, item in ordered
-    ]
-    statement = insert(table).values(rows).on_conflict_do_nothing(index_elements=["delivery_id"])
-    stored = {str(row["delivery_id"]) for row in await tx.all(statement.returning(table.c.delivery_id))}
+    ordered = [item for _, item in sorted({item.delivery_id: item for item in reversed(new)}.items())]
+    columns = {
+        "delivery_id": [item.delivery_id for item in ordered],
+        "event": [item.event for item in ordered],
+        "headers": [json.dumps(dict(item.headers)) for item in ordered],
+        "body": [item.body for item in ordered],
+    }
+    stored = {str(row["delivery_id"]) for row in (await tx.execute(_STORE, columns)).mappings()}
     # Rung in the order in which they came in, which is the likeliest one in which they happened.
     in_order = dict.fromkeys(item.delivery_id for item in new if item.delivery_id in stored)
     await jobs.ring_many(tx, jobs.HANDLE_DELIVERY, [delivery_id.encode() for delivery_id in in_order])
