@@ -6,26 +6,29 @@ from typing import Any
 from app.surface import texts
 from app.surface.figures import duration
 from app.surface.render import code, fit, folded, link, listed, reading, table, words
+from app.surface.replies import Say
 from app.surface.view import ChangeView, Links, RunView, StopView
 from engine.domain.states import RunState
 
 _FILES_SHOWN = 12
 _FILES_AT_ALL = 100
 _ITEMS_SHOWN = 20
+# What the report has among the unresolved, and this comment tells as the way in which it was done.
+_TOLD = ("commands ran without a sandbox", "the cost is unknown")
 
 
 def stop_comment(view: RunView, stop: StopView) -> str:
     """Return the comment on a pause that needs somebody; once it is over it says so."""
     head = [f"### {texts.stop_title(stop, view)}", f"{texts.sentence(stop.message)} ({code(stop.code)})"]
     if not stop.over:
-        say = texts.Commands(view)
+        say = Say(view.prefixed)
         head.append(f"**What you can do:** {texts.hint(stop.code, say)} {say('abort', '<why>')} ends the run.")
     return fit(head, [], [f"<sub>run {view.number}</sub>"], texts.MORE)
 
 
 def end_comment(view: RunView, links: Links, pull: int | None) -> str:
     """Return the last comment on a run: what came of it, and the report to open."""
-    say = texts.Commands(view)
+    say = Say(view.prefixed)
     head = [f"### {texts.end_title(view, pull)}"]
     if view.state is not RunState.COMPLETED:
         head.append(texts.now(view))
@@ -36,8 +39,8 @@ def end_comment(view: RunView, links: Links, pull: int | None) -> str:
     report = view.report or {}
     middle += [part for part in (_checks(report), _decisions(report)) if part]
     middle.append(f"**Cost:** {texts.spent_line(view)}.")
-    if unresolved := report.get("unresolved"):
-        middle.append("#### Unresolved\n\n" + _list([words(str(item), 600) for item in unresolved]))
+    if unresolved := [str(item) for item in report.get("unresolved", []) if not str(item).startswith(_TOLD)]:
+        middle.append("#### Unresolved\n\n" + _list([words(item, 600) for item in unresolved]))
     if notes := texts.surroundings(view):
         middle.append("#### How it was done\n\n" + _list(notes))
     if view.report_markdown:

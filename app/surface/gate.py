@@ -3,7 +3,7 @@
 While the gate waits it shows all of that; once it is answered, the answer is the head line and the rest is folded.
 """
 
-from app.surface import texts
+from app.surface import questions, texts
 from app.surface.render import code, fit, folded, link, quoted, reading, table, words
 from app.surface.view import GateView, Links, RunView
 from engine.domain.states import Action, RequestState
@@ -14,14 +14,14 @@ _FOLDED = ("Checks",)
 
 def gate_comment(view: RunView, gate: GateView, links: Links, pull: int | None) -> str:
     """Return the comment on one posting of a gate; `pull` is the pull request on which people may review."""
-    head = [f"### {texts.gate_title(gate, view)}"]
+    head = [f"### {questions.gate_title(gate, view)}"]
     footer = f"<sub>{' · '.join(_footer(view, gate, links))}</sub>"
     if gate.state is not RequestState.PENDING:
         return _answered(gate, links, head, footer)
-    head += [texts.gate_lead(gate, _code_link(gate, links, pull)), "---"]
+    head += [questions.gate_lead(gate, _code_link(gate, links, pull)), "---"]
     review = None if pull is None or gate.outside else link("review the pull request", f"{links.pull_url(pull)}/files")
-    header, rows = texts.answers(gate, view, review)
-    tail = ["---", "#### Your answer", table(header, rows), texts.example(gate, view)]
+    header, rows = questions.answers(gate, view, review)
+    tail = ["---", "#### Your answer", table(header, rows), questions.example(gate, view)]
     tail.append(f"It takes {texts.asked(gate)}. {texts.who_may(view)}")
     return fit(head, _document(view, gate), [block for block in [*tail, footer] if block], _more(gate, links))
 
@@ -34,13 +34,13 @@ def _code_link(gate: GateView, links: Links, pull: int | None) -> str:
 
 def _document(view: RunView, gate: GateView) -> list[str]:
     if gate.outside:
-        return [texts.question(view, gate)]
-    return [texts.NO_RESULT] if gate.document is None else reading(gate.document, fold=_FOLDED)
+        return [questions.question(view, gate)]
+    return [questions.NO_RESULT] if gate.document is None else reading(gate.document, fold=_FOLDED)
 
 
 def _answered(gate: GateView, links: Links, head: list[str], footer: str) -> str:
     if gate.state is RequestState.SUPERSEDED:
-        head.append(texts.overtaken())
+        head.append(questions.overtaken())
     for item in gate.decisions:
         if item.note and item.action is not Action.APPROVE:
             head.append(quoted(words(item.note, 2_000)))
@@ -49,7 +49,7 @@ def _answered(gate: GateView, links: Links, head: list[str], footer: str) -> str
         inside = fit([], reading(gate.document, fold=_FOLDED), [], _more(gate, links), 50_000)
         middle = [folded("What was decided on", inside)]
     elif gate.digest is not None and gate.state is not RequestState.SUPERSEDED:
-        middle = [texts.RESULT_GONE]
+        middle = [questions.RESULT_GONE]
     return fit(head, middle, [footer], _more(gate, links))
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from app.surface import texts
 from app.surface.figures import cost, duration
 from app.surface.render import LIMIT, code, fit, folded, link, plain, table, words
+from app.surface.replies import Say
 from app.surface.view import Links, PhaseView, RunView
 from engine.domain.states import PhaseState, RunState
 
@@ -19,7 +20,7 @@ _QUIET = (PhaseState.PENDING, PhaseState.SKIPPED)
 def status_comment(view: RunView, links: Links, pull: int | None, asked_at: str | None = None) -> str:
     """Return the comment on the issue that is kept up to date; `asked_at` is the address of the pending gate."""
     head = [f"### {texts.RUN_ICONS[view.state]} {texts.headline(view)}"]
-    say = texts.Commands(view)
+    say = Say(view.prefixed)
     facts = [f"**Now:** {texts.now(view)}"]
     if waits := texts.waits(view, asked_at):
         facts.append(f"**Waits for:** {waits}")
@@ -111,7 +112,7 @@ def _origin(view: RunView, links: Links, pull: int | None, *, branch: bool = Tru
 
 
 def _manual(view: RunView) -> str:
-    say = texts.Commands(view)
+    say = Say(view.prefixed)
     return "\n".join(
         [
             f"- At a gate, approve in a review or with {say('approve')}. Request changes in a review, or write "

@@ -68,7 +68,7 @@ class _Reader:
         metadata = (await runs.get_inputs(tx, self.run_id))["metadata"]
         state = RunState(run["state"])
         requests = await approvals.list_requests(tx, self.run_id)
-        history = await events.history(tx, self.run_id)
+        history = await events.of_types(tx, self.run_id, RunPaused.type, RunResumed.type, RunAborted.type)
         spent = await ledger.by_phase(tx, run["repository_id"], self.run_id)
         money = {key: _money(row) for key, row in spent.items()}
         bound = {row["role"]: row["persona_name"] for row in await runs.get_bindings(tx, self.run_id)}

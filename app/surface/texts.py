@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from app.surface.figures import cost, count, money
 from app.surface.render import code, link, listed, mention, plain, words
+from app.surface.replies import Say
 from app.surface.view import GateView, Links, Money, PhaseView, RunView, StopView
 from engine.domain.states import PhaseState, RequestState, RunState
 
@@ -39,9 +40,7 @@ _PHASE_WORDS = {
 }
 TABLE_HEADER = ("", "Phase", "State", "Attempts", "Time", "Cost", "Result")
 MORE = "The rest is cut off here, because it is longer than GitHub takes."
-NO_RESULT = "This phase leaves no document. What it changed is in the commit."
 _ANSWERS = {"approve": "approved", "reject": "rejected", "revise": "sent back", "abort": "stopped"}
-RESULT_GONE = "What was asked about then is no longer the current version; it stays in the commit."
 
 _TRY_AGAIN = "{retry} starts over where it failed and keeps what was approved."
 _HINTS = {
@@ -59,17 +58,6 @@ _HINTS = {
     "protected_path": "The agent touched files that it must not touch. " + _TRY_AGAIN,
     "internal_error": "This is a bug in Devflow; its log has the details. " + _TRY_AGAIN,
 }
-
-
-class Commands:
-    """How commands are typed in this repository: `/approve`, or `/devflow approve` where it wants the prefix."""
-
-    def __init__(self, view: RunView) -> None:
-        self._before = "/devflow " if view.prefixed else "/"
-
-    def __call__(self, command: str, rest: str = "") -> str:
-        """Return the command as a code span."""
-        return f"`{self._before}{command}{' ' + rest if rest else ''}`"
 
 
 def pull_link(links: Links, pull: int | None) -> str:
@@ -182,7 +170,7 @@ def asked(gate: GateView) -> str:
     return f"{gate.required} approvals by different people{so_far}"
 
 
-def next_step(view: RunView, say: Commands) -> str:
+def next_step(view: RunView, say: Say) -> str:
     """Return what people can do about the run now."""
     match view.state:
         case RunState.EXECUTING | RunState.CREATED:
@@ -203,7 +191,7 @@ def next_step(view: RunView, say: Commands) -> str:
     return f"{say('retry')} starts over where it stopped and keeps what was approved."
 
 
-def hint(error_code: str, say: Commands) -> str:
+def hint(error_code: str, say: Say) -> str:
     """Return what to type, or whom to ask, after an error."""
     text = _HINTS.get(error_code, _TRY_AGAIN)
     names = ("approve", "reject", "resume", "retry")
@@ -259,90 +247,12 @@ def _some_recorded(spent: Money) -> str:
 
 def spent_line(view: RunView) -> str:
     """Return what the run has cost so far and its cap."""
+    if view.money.calls and view.money.recorded == view.money.calls:
+        return f"none ({count(view.money.calls, 'turn')} of a recorded agent)"
     calls = f" in {count(view.money.calls, 'model call')}" if view.money.calls else ""
     tokens = f" with {count(view.total_tokens, 'token')}" if calls and view.total_tokens else ""
     cap = f" (cap {money(view.budget_usd)})" if view.budget_usd is not None else ""
     return f"{cost(view.money)}{calls}{tokens}{cap}"
-
-
-def gate_title(gate: GateView, view: RunView) -> str:
-    """Return the head line of a gate's comment."""
-    phase = words(gate.phase_title, 80)
-    match gate.state:
-        case RequestState.PENDING if gate.gate_key == "budget_exceeded":
-            return f"🟡 {mention(view.requested_by)}, the run has used up its money: may it spend more?"
-        case RequestState.PENDING if gate.outside:
-            return f"🟡 {mention(view.requested_by)}, the agent's conversation was lost: shall it begin a new one?"
-        case RequestState.PENDING if not view.requester_may_approve:
-            return f"🟡 {mention(view.requested_by)}, your run needs somebody else's decision: {phase}"
-        case RequestState.PENDING:
-            return f"🟡 {mention(view.requested_by)}, please decide: {phase}"
-        case RequestState.APPROVED:
-            return f"✅ Approved by {listed(words(name, 60) for name in gate.approved_by)}: {phase}"
-        case RequestState.REVISED:
-            return f"↩️ Sent back by {_last_by(gate)}: {phase}"
-        case RequestState.REJECTED:
-            return f"❌ Rejected by {_last_by(gate)}: {phase}"
-        case RequestState.ABORTED:
-            return f"⏹️ The run was stopped before a decision: {phase}"
-        case RequestState.SUPERSEDED:
-            return f"♻️ Overtaken, decide on the newer request: {phase}"
-    return f"⏹️ No longer asked: {phase}"
-
-
-def _last_by(gate: GateView) -> str:
-    return words(gate.decisions[-1].by, 60) if gate.decisions else "somebody"
-
-
-def question(view: RunView, gate: GateView) -> str:
-    """Return what a gate outside the phases asks about."""
-    why = f"{sentence(view.error.message)}.".replace("..", ".") if view.error else ""
-    if gate.gate_key != "budget_exceeded" or view.budget_usd is None:
-        return why
-    return f"{why}\n\nSpent so far: {spent_line(view)}.".strip()
-
-
-def gate_lead(gate: GateView, code_link: str) -> str:
-    """Return the sentence under the head line of a gate that waits; `code_link` leads to the changed lines."""
-    if gate.outside:
-        return "The work so far is kept, and nothing happens until somebody decides."
-    again = f" This is round {gate.round}: it was changed after an earlier answer." if gate.round > 1 else ""
-    below = f"Its report stands below, and its code in {code_link}" if gate.code else "Its result stands below"
-    return f"The phase {code(gate.phase_key)} is done. {below}; the run goes on when you say so.{again}"
-
-
-def overtaken() -> str:
-    """Return why a request counts no more though nobody decided on it."""
-    return "Somebody changed on the branch what was asked about here. The question stands anew, for the new content."
-
-
-def answers(gate: GateView, view: RunView, pull: str | None) -> tuple[list[str], list[list[str]]]:
-    """Return the table of answers to a gate: header and rows; `pull` is a link to the review, where there is one."""
-    say = Commands(view)
-    if gate.gate_key == "budget_exceeded":
-        rows = [["raise the cap and go on", say("approve", "+2.00")], ["end the run", say("reject", "<why>")]]
-        return ["To", "comment"], rows
-    if gate.outside:
-        rows = [["begin a new conversation", say("approve")], ["end the run", say("reject", "<why>")]]
-        return ["To", "comment"], rows
-    exact = say("approve", gate.commit[:7]) if gate.commit else ""
-    rows = [
-        ["go on", say("approve") + (f", or {exact} for just this version" if exact else ""), "**Approve**"],
-        ["have it changed", say("revise", "<what to change>"), "**Request changes** and say what"],
-        ["end the run as failed", say("reject", "<why>"), ""],
-        ["end the run", say("abort", "<why>"), ""],
-    ]
-    if pull is None:
-        return ["To", "comment"], [row[:2] for row in rows]
-    return ["To", "comment", f"or {pull}"], rows
-
-
-def example(gate: GateView, view: RunView) -> str:
-    """Return one whole answer as somebody would write it."""
-    if gate.outside:
-        return ""
-    say = Commands(view)
-    return f"For example: {say('revise', 'Name the error message, and say how it is tested.')}"
 
 
 def answered(action: str, by: str, note: str | None) -> str:

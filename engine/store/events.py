@@ -62,6 +62,12 @@ async def history(tx: Transaction, run_id: UUID, after: int = 0) -> list[RowMapp
     return await tx.all(select(events).where(events.c.run_id == run_id, events.c.seq > after).order_by(events.c.seq))
 
 
+async def of_types(tx: Transaction, run_id: UUID, *types: str) -> list[RowMapping]:
+    """Return the events of a run that are of these types, in order."""
+    wanted = select(events).where(events.c.run_id == run_id, events.c.type.in_(types))
+    return await tx.all(wanted.order_by(events.c.seq))
+
+
 async def latest(tx: Transaction, run_id: UUID, count: int) -> list[RowMapping]:
     """Return the last `count` events of a run, in order."""
     rows = await tx.all(select(events).where(events.c.run_id == run_id).order_by(events.c.seq.desc()).limit(count))

@@ -22,6 +22,7 @@ async def change_cost(on: Stage, run_id: UUID, tokens: int) -> None:
     """Let a model call have been made, which changes no phase."""
     async with on.database.transaction() as tx:
         await tx.execute(update(runs).where(runs.c.run_id == run_id).values(total_tokens=tokens))
+        await tx.execute(update(ledger).where(ledger.c.run_id == run_id).values(backend="openai", cost_usd=1))
 
 
 async def settle(on: Stage, run_id: UUID, minutes: int = 30) -> None:

@@ -31,6 +31,7 @@ from app.surface.render import (
     table,
     words,
 )
+from app.surface.replies import Say
 from app.surface.view import DecisionView, Money, RunView
 from engine.domain.errors import ERRORS, Effect
 from engine.domain.safe_text import fence
@@ -146,7 +147,7 @@ def test_time_at_a_gate_is_not_the_phases_time() -> None:
 
 def test_every_error_that_stops_a_run_has_a_hint_without_a_shell_command() -> None:
     stopping = [code for code, spec in ERRORS.items() if spec.effect is not Effect.REFUSED]
-    hints = [texts.hint(code, texts.Commands(views.run(prefixed=True))) for code in stopping]
+    hints = [texts.hint(code, Say(prefixed=True)) for code in stopping]
 
     assert all(hints)
     assert not [hint for hint in hints if "devflow " in hint.replace("`/devflow ", "") or "`/approve" in hint]
