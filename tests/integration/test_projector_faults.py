@@ -35,6 +35,7 @@ async def settle(on: Stage, run_id: UUID, minutes: int = 30) -> None:
 async def test_the_status_is_edited_every_thirty_seconds_at_most(tmp_path: Path, database: Database) -> None:
     async with stage(tmp_path, database) as on:
         run_id = await on.at_gate()
+        await change_cost(on, run_id, 1_000)
         await on.show(run_id)
         on.clock.step(1)
         before = len(on.writes)
