@@ -9,6 +9,8 @@ import typer
 from pydantic import BaseModel
 
 from app.cli import app
+from app.inbound import midrun
+from app.inbound.commands import registry
 from app.reference.meanings import MEANINGS
 from app.settings import Environment
 from engine.agents.replay_agent import Cassette, RecordedCall
@@ -192,6 +194,17 @@ def tools() -> str:
     return table(("tool", "what it does"), rows)
 
 
+def comment_commands() -> str:
+    """Return the comment commands with what they do and who may use them."""
+    rows = ((f"`{typed}`", what, who) for typed, what, who in registry.table(prefixed=False))
+    return table(("comment", "what it does", "who may"), rows)
+
+
+def midrun_events() -> str:
+    """Return what may happen on GitHub in mid-run, and what it does to the run."""
+    return table(("what happens", "the run", ""), midrun.table())
+
+
 def _keys_of(models: dict[str, type[BaseModel]]) -> Callable[[], str]:
     return lambda: keys(models)
 
@@ -205,5 +218,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "workflows": workflows,
     "personas": personas,
     "tools": tools,
+    "comment-commands": comment_commands,
+    "mid-run-events": midrun_events,
     **{name: _keys_of(models) for name, models in _GROUPS.items()},
 }

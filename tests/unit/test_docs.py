@@ -109,7 +109,8 @@ def test_the_examples_of_files_are_valid() -> None:
     configuration = next(block for block in blocks if block.startswith("checks:"))
 
     load_workflow(".devflow/workflows/quick.yaml", workflow.encode())
-    load_model(RepositoryConfig, configuration.encode(), ".github/devflow.yml")
+    for example in (configuration, *re.findall(r"```yaml\n(.*?)```", docs("github-app.md"), re.DOTALL)):
+        load_model(RepositoryConfig, example.encode(), ".github/devflow.yml")
 
 
 def test_every_builtin_workflow_persona_and_schema_is_documented() -> None:
