@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from app.github.shapes import CheckStatus, Conclusion, MinimiseReason
 from app.surface import ending, gate, progress, texts
-from app.surface.render import marker, plain
+from app.surface.render import marker
 from app.surface.view import GateView, Links, RunView
 from engine.domain.states import RequestState, RunState
 
@@ -173,7 +173,7 @@ def _checks(view: RunView, links: Links, shown: Shown) -> Iterable[Surface]:
     head = view.head_sha if view.publishes and not view.discarded else None
     for sha in shown.checked:
         if sha != head:
-            yield Surface(_check_key(view, sha), _overtaken(sha, head), create=False)
+            yield Surface(_check_key(view, sha), _overtaken(sha), create=False)
     if head is None:
         return
     closed = view.report is not None or not view.state.terminal
@@ -187,9 +187,10 @@ def _check_key(view: RunView, sha: str) -> str:
     return f"run/{view.run_id}/check/{sha}"
 
 
-def _overtaken(sha: str, head: str | None) -> Check:
-    title = "Overtaken" + (f" by {plain(head[:7])}" if head else "")
-    return Check(sha, "completed", "neutral", title, "The branch has moved on; see the check of its newest commit.")
+def _overtaken(sha: str) -> Check:
+    # it does not name the newest commit, or each commit would change the checks of all commits before it
+    summary = "The branch has moved on; see the check of its newest commit."
+    return Check(sha, "completed", "neutral", "Overtaken by a newer commit", summary)
 
 
 def _done(view: RunView) -> bool:
