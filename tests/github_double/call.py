@@ -78,9 +78,10 @@ class Call:
 
     def issue(self) -> Issue:
         """Return the issue or pull request of the path."""
-        found = self.repository.numbered.get(self.number("issue_number"))
+        number = self.number("issue_number")
+        found = self.repository.numbered.get(number)
         if found is None:
-            raise not_found()
+            raise _lost(self.world, self.repository.lost[number]) if number in self.repository.lost else not_found()
         return found
 
     def pull(self) -> Pull:
@@ -173,6 +174,13 @@ def perform(
             return _redirect(world, repository, path, query)
     done = to.handler(Call(world, caller, path, parts, query, body, repository))
     return done if isinstance(done, Answer) else Answer(200, done)
+
+
+def _lost(world: World, where: Issue | None) -> Refused:
+    if where is None:
+        return Refused(410, "This issue was deleted")
+    target = f"{world.api_url}/repositories/{where.repository.id}/issues/{where.number}"
+    return Refused(301, "Moved Permanently", headers={"Location": target})
 
 
 def _wrong_kind() -> Refused:

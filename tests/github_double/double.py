@@ -99,6 +99,13 @@ class GitHubDouble:
         """Return the user of that login, who is made at the first call."""
         return self.world.person(login)
 
+    def rename_person(self, who: User, login: str) -> None:
+        """Give a person another login; the old one is nobody's, until somebody takes it."""
+        with self.world.lock:
+            del self.world.users[who.login.lower()]
+            who.login = login
+            self.world.users[login.lower()] = who
+
     def pat(self, who: User) -> str:
         """Return a new personal access token of a person."""
         with self.world.lock:

@@ -10,6 +10,7 @@ from tests.github_double import webhooks
 from tests.github_double.people import User, node_id
 from tests.github_double.records import REACTIONS, Comment, Happening, Label, Reaction
 from tests.github_double.refusal import Refused, invalid, not_found
+from tests.github_double.shapes import issues, repositories
 
 if TYPE_CHECKING:
     from tests.github_double.repository import Repository
@@ -168,6 +169,27 @@ class Issue:
             self.closed_at = self.closed_by = None
             self._happened("reopened", by, state_reason=self.state_reason)
             webhooks.on_issue(self, "reopened", by)
+
+    def delete(self, by: User) -> None:
+        """Delete it with all that was said on it."""
+        with self.repository.world.lock:
+            self.repository.lose(self.number, None)
+            webhooks.on_issue(self, "deleted", by)
+
+    def transfer(self, by: User, to: "Repository") -> "Issue":
+        """Move it to another repository, with what was said on it; labels stay behind. Returns it as it is there."""
+        with self.repository.world.lock:
+            made = to.open_issue(self.author, self.title, self.body or "")
+            made._comments, self._comments = self._comments, []
+            for comment in made._comments:
+                comment.issue = made
+            self.repository.lose(self.number, made)
+            changes = {
+                "new_issue": issues.issue(self.repository.world, made),
+                "new_repository": repositories.repository(self.repository.world, to),
+            }
+            webhooks.on_issue(self, "transferred", by, changes=changes)
+            return made
 
     def react(self, by: User, content: str, on: Any = None) -> tuple[Reaction, bool]:
         """Add a reaction to this or to a comment or review of it; tells whether it is new."""

@@ -1,5 +1,6 @@
 """A repository: its git, its issues and pull requests, who may do what, and what people do with it."""
 
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ _EMAIL = re.compile(r"^(\d+)\+[^@]+@users\.noreply\.")
 
 
 class Repository:
-    """One repository; `numbered` holds issues and pull requests by their number."""
+    """One repository; `numbered` holds issues and pull requests by their number, `lost` what became of others."""
 
     def __init__(
         self, world: World, owner: User, name: str, *, private: bool, drafts: bool, default_branch: str
@@ -35,6 +36,8 @@ class Repository:
         self.roles: dict[int, str] = {owner.id: "admin"}
         self.labels: list[Label] = []
         self.numbered: dict[int, Issue] = {}
+        self.lost: dict[int, Issue | None] = {}
+        self._numbers = itertools.count(1)
         self.check_runs: list[CheckRun] = []
         self.commit_statuses: list[Status] = []
         self.git = BareRepository(world.folder / f"{self.id}.git")
@@ -220,6 +223,11 @@ class Repository:
             webhooks.on_issue(pull, "opened", by)
             return pull
 
+    def lose(self, number: int, to: Issue | None) -> None:
+        """Have an issue here no more: it went `to` another repository, or was deleted (None)."""
+        self.lost[number] = to
+        self.world.nodes.pop(self.numbered.pop(number).node_id, None)
+
     def check_drafts(self) -> None:
         """Raise where the repository's plan has no drafts."""
         if not self.drafts:
@@ -275,7 +283,7 @@ class Repository:
             webhooks.on_repository(self, "archived", by or self.owner)
 
     def _next_number(self) -> int:
-        return len(self.numbered) + 1
+        return next(self._numbers)
 
 
 def _pull_refused(message: str) -> Refused:
