@@ -47,6 +47,7 @@ class Context:
     repository: Repository
     github: GitHubRepository
     late: list[Response] = field(default_factory=list)
+    acknowledged: ReactionTarget | None = None
     _config: RepositoryConfig | None = None
 
     @property
@@ -68,6 +69,7 @@ class Context:
 
     async def acknowledge(self, target: ReactionTarget) -> None:
         """Show at once that something was received; where GitHub does not take it now, it is made up for later."""
+        self.acknowledged = target
         try:
             await self.github.react(target, "eyes")
         except (Gone, Refused) as fault:

@@ -12,12 +12,21 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping
 
-from app.github.events import Event, InstallationChanged, RepositoryEvent, Unreadable, parse
+from app.github.events import (
+    Event,
+    InstallationChanged,
+    IssueEvent,
+    PullEvent,
+    RepositoryEvent,
+    Unreadable,
+    parse,
+)
 from app.github.faults import Gone, HostFault, Refused, RetryLater
 from app.inbound import handlers
 from app.inbound.context import Context, House
-from app.inbound.responses import Handled, Reply, Response, from_json, ignored, to_json
+from app.inbound.responses import Handled, Reaction, Reply, Response, from_json, ignored, to_json
 from app.inbound.router import router
+from app.surface import replies
 from app.surface.applier import Applier
 from engine.domain.errors import DevflowError, Fenced, Kind
 from engine.store import deliveries
@@ -89,12 +98,28 @@ class Inbox:
         context = await self._context(event, event.installation_id)
         if row["responses"] is not None:
             return from_json(row["responses"]), context
-        handled: Handled = await handler(context, event)
+        try:
+            handled: Handled = await handler(context, event)
+        except Exception as error:
+            if context.acknowledged is not None and row["attempts"] >= MAX_ATTEMPTS and _is_unforeseen(error):
+                await self._apologise(context, event, row["delivery_id"])
+            raise
         handled = replace(handled, responses=[*context.late, *handled.responses])
         if handled.responses:
             async with self._house.database.transaction() as tx:
                 await deliveries.decide(tx, row["delivery_id"], self._worker_id, to_json(handled))
         return handled, context
+
+    async def _apologise(self, context: Context, event: RepositoryEvent, delivery_id: str) -> None:
+        """Tell somebody whose wish was seen that nothing comes of it; nobody is left to wait for ever."""
+        if not isinstance(event, IssueEvent | PullEvent) or context.acknowledged is None:
+            return
+        number = event.issue.number if isinstance(event, IssueEvent) else event.pull.number
+        answers: list[Response] = [
+            Reaction(context.acknowledged, "confused"),
+            Reply(f"delivery/{delivery_id}", number, replies.unforeseen(event.sender.login)),
+        ]
+        await self._carry_out(context, answers)
 
     async def _context(self, event: RepositoryEvent, installation_id: int) -> Context:
         repository = event.repository
@@ -144,6 +169,12 @@ class Inbox:
     async def _finish(self, row: RowMapping, state: deliveries.Finished, outcome: str, repository_id: int) -> None:
         async with self._house.database.transaction() as tx:
             await deliveries.finish(tx, row["delivery_id"], self._worker_id, state, outcome, repository_id)
+
+
+def _is_unforeseen(error: Exception) -> bool:
+    if isinstance(error, DevflowError):
+        return error.spec.kind is not Kind.RECOVERABLE
+    return not isinstance(error, HostFault)
 
 
 def _brief(error: Exception) -> str:

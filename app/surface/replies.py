@@ -12,7 +12,7 @@ from app.surface.render import code, listed, mention, table, words
 from engine.domain.config import CONFIG_PATH
 from engine.domain.errors import DevflowError
 from engine.domain.ids import short_id
-from engine.domain.states import Action, RunState
+from engine.domain.states import RunState
 
 MAX_PROBLEMS = 5
 _OPERATOR = "Whoever operates this Devflow server has to see to that; then put the label on again."
@@ -217,14 +217,12 @@ def state_words(run: Mapping[Any, Any]) -> str:
     }[RunState(run["state"])]
 
 
-def action_words(action: Action) -> str:
-    """Return what a person wanted to do."""
-    return {
-        Action.APPROVE: "approve",
-        Action.REJECT: "reject",
-        Action.REVISE: "ask for changes",
-        Action.ABORT: "end the run",
-    }[action]
+def unforeseen(login: str) -> str:
+    """Return that something of ours is broken: nothing was done, and it is known."""
+    return (
+        f"{mention(login)}, this could not be carried out: Devflow itself failed over it, several times. "
+        "Whoever operates this Devflow server finds the reason in its log. Try it again later."
+    )
 
 
 def _who_may(approvers: Sequence[str], what: str) -> str:

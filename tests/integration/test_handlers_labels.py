@@ -93,7 +93,7 @@ async def test_somebody_who_may_triage_is_told_once_who_may_start(tmp_path: Path
 
         (reply,) = play.replies(issue)
         assert "@trent, nothing was started: Whoever has write permission on this repository may start a run." in reply
-        assert play.emoji(issue) == ["confused"]
+        assert play.emoji(issue) == ["eyes", "confused"]
         assert await play.runs(issue) == []
 
 

@@ -1,9 +1,12 @@
 """Reviews of a run's pull request decide its gates: conversations with the GitHub double."""
 
+import asyncio
 from pathlib import Path
 
 from engine.domain.states import RunState
-from tests.support.stage import stage
+from tests.support.cassettes import call
+from tests.support.engines import phase
+from tests.support.stage import PHASES, TURNS, stage
 
 
 async def test_an_approving_review_approves(tmp_path: Path, database_url: str) -> None:
@@ -125,10 +128,29 @@ async def test_a_bots_approval_counts_for_nothing(tmp_path: Path, database_url: 
         assert await play.state(issue) == RunState.AWAITING_APPROVAL
 
 
-async def test_an_approval_while_nothing_is_asked_is_explained(tmp_path: Path, database_url: str) -> None:
+async def test_an_approval_while_the_phase_still_runs_approves_nothing_and_says_so(
+    tmp_path: Path, database_url: str
+) -> None:
+    slow = {**TURNS, "change/1/1": [[call("run_command", command="sleep 3")], *TURNS["change/1/1"]]}
+    phases = (PHASES[0], phase("change", gates=["change_approval"]))
+    async with stage(tmp_path, database_url, turns=slow, phases=phases) as play:
+        issue, run = await play.labelled()
+        pull = await play.pull(issue)
+        pull.review(play.ada, "approve")
+        while "change" not in [event["phase_key"] for event in await play.host.engine.events(run["run_id"])]:
+            await asyncio.sleep(0.05)
+        early = pull.review(play.ada, "approve")
+        await play.settled()
+
+        assert await play.state(issue) == RunState.AWAITING_APPROVAL
+        assert play.emoji(early) == ["eyes", "confused"]
+        (reply,) = play.replies(pull)
+        assert "It is working and asks when it needs somebody" in reply
+
+
+async def test_a_review_of_a_run_that_is_done_is_peoples_own(tmp_path: Path, database_url: str) -> None:
     async with stage(tmp_path, database_url) as play:
         issue, _ = await play.labelled()
-        issue.comment(play.ada, "/pause")
         issue.comment(play.ada, "/approve")
         await play.settled()
         assert await play.state(issue) == RunState.COMPLETED

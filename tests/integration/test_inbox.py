@@ -235,6 +235,24 @@ async def test_what_nobody_foresaw_is_tried_a_few_times_and_then_kept(
     assert caplog.text.count("Traceback") == MAX_ATTEMPTS
 
 
+async def test_whoever_was_seen_is_told_when_nothing_comes_of_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    issue, comment, payload = desk.commented("/help")
+    guid = await desk.put("issue_comment", payload)
+
+    async def broken(*_: object) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr("app.inbound.handlers.comments.standing", broken)
+    for _ in range(MAX_ATTEMPTS):
+        await desk.handle(guid)
+        desk.clock.step(3600)
+
+    assert (await desk.row(guid))["state"] == "failed"
+    assert len(replies(issue)) == 1
+    assert "@ada, this could not be carried out" in replies(issue)[0]
+    assert [one.content for one in comment.reactions if one.user.login.endswith("[bot]")] == ["eyes", "confused"]
+
+
 async def test_two_inboxes_do_not_handle_the_same_delivery(desk: Desk) -> None:
     issue, _, payload = desk.commented("/help")
     guid = await desk.put("issue_comment", payload)

@@ -148,6 +148,7 @@ class _Labelling:
         if not by_hand:
             # an issue form puts labels on in the name of whoever fills it in: they did not ask for a run
             return ignored(f"{self.login} may not start runs, and did not put the label on by hand")
+        await self.context.acknowledge(self.target)
         confused = Reaction(self.target, "confused")
         key = f"issue/{self.number}/{self.event.sender.id}/denied"
         if await self.context.has_replied(key):
