@@ -114,7 +114,9 @@ class Environment(BaseSettings):
         description="Address of GitHub itself, for git and for links.",
     )
     github_seconds_between_writes: float = Field(
-        default=1.0, ge=0, description="Pause between two changes at GitHub, which asks for one of a second."
+        default=0.4,
+        ge=0,
+        description="Pause between two changes at GitHub in the long run; up to 30 may come at once.",
     )
     cassette: Path | None = Field(
         default=None,
@@ -131,7 +133,7 @@ class AppSettings:
     webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
     api_url: str = "https://api.github.com"
     server_url: str = "https://github.com"
-    seconds_between_writes: float = 1.0
+    seconds_between_writes: float = 0.4
     cassette: tuple[str, bytes] | None = field(default=None, repr=False)
 
 

@@ -86,12 +86,11 @@ def _ended(issue: Issue) -> bool:
 
 def _variables(watcher: Watcher) -> dict[str, str]:
     """Return what the server is told besides where its GitHub is."""
-    variables = {"DEVFLOW_GITHUB_SECONDS_BETWEEN_WRITES": "0.1"}  # the double has no feelings about it
     if os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"):
         watcher.tell(f"the model at {os.environ.get('OPENAI_BASE_URL') or 'OpenAI'} works on the issue")
-        return variables
+        return {}
     watcher.tell("no model is configured, so a RECORDED agent works on the issue")
-    return variables | {"DEVFLOW_CASSETTE": str(CASSETTE)} | sandbox_environment()
+    return {"DEVFLOW_CASSETTE": str(CASSETTE)} | sandbox_environment()
 
 
 def _devflow() -> str:

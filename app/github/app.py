@@ -42,7 +42,7 @@ class GitHubApp:
         *,
         api_url: str = API_URL,
         server_url: str = SERVER_URL,
-        seconds_between_writes: float = 1.0,
+        seconds_between_writes: float = 0.4,
         threads: int = 8,
         timeout_seconds: int = 15,
     ) -> None:

@@ -23,6 +23,7 @@ from engine import failpoints
 
 _MOST_PAGES = 100  # an issue takes no more than 2,500 comments
 _MOST_HOPS = 3
+_BURST = 30
 
 T = TypeVar("T")
 
@@ -42,7 +43,10 @@ class Access(Protocol):
 
 
 class Caller:
-    """Makes calls; `seconds_between_writes` is kept between the beginnings of two writes of one allowance."""
+    """Makes calls; writes of one allowance come every `seconds_between_writes` in the long run, up to 30 at once.
+
+    GitHub takes 900 points a minute, and a write costs 5: 30 at once and one each 0.4 s are never more.
+    """
 
     def __init__(self, transport: Transport, clock: Clock, *, seconds_between_writes: float) -> None:
         self._transport = transport
@@ -138,10 +142,10 @@ class Caller:
 
     async def _pace(self, allowance: str) -> None:
         loop = asyncio.get_running_loop()
-        begin = max(loop.time(), self._next_write[allowance])
-        self._next_write[allowance] = begin + self._gap
-        if begin > loop.time():
-            await asyncio.sleep(begin - loop.time())
+        now = loop.time()
+        due = max(now, self._next_write[allowance])
+        self._next_write[allowance] = due + self._gap
+        await asyncio.sleep(max(0.0, due - (_BURST - 1) * self._gap - now))
 
 
 def _items(inside: str, data: Any) -> list[Fields]:

@@ -13,7 +13,7 @@ from app.github.shapes import CheckStatus, Conclusion, MinimiseReason
 from app.surface import ending, gate, progress, texts
 from app.surface.render import marker
 from app.surface.view import GateView, Links, RunView
-from engine.domain.states import RequestState, RunState
+from engine.domain.states import PhaseState, RequestState, RunState
 
 _CHECK_STATES: dict[RunState, tuple[CheckStatus, Conclusion | None]] = {
     RunState.CREATED: ("queued", None),
@@ -109,7 +109,7 @@ def pull_surface(view: RunView, links: Links) -> Surface | None:
         draft=not _done(view),
         closed=closed,
     )
-    return Surface(key, content, create=not closed, pace=_pace(view))
+    return Surface(key, content, create=not closed, pace=_slow_pace(view))
 
 
 def surfaces(view: RunView, links: Links, shown: Shown) -> list[Surface]:
@@ -180,7 +180,7 @@ def _checks(view: RunView, links: Links, shown: Shown) -> Iterable[Surface]:
     status, conclusion = _CHECK_STATES[view.state if closed else RunState.EXECUTING]
     url = links.pull_url(shown.pull) if shown.pull is not None else links.issue_url(view.issue_number)
     content = Check(head, status, conclusion, texts.check_title(view), progress.check_summary(view, links), url)
-    yield Surface(_check_key(view, head), content, pace=_pace(view))
+    yield Surface(_check_key(view, head), content, pace=_slow_pace(view))
 
 
 def _check_key(view: RunView, sha: str) -> str:
@@ -198,18 +198,34 @@ def _done(view: RunView) -> bool:
 
 
 def _pace(view: RunView) -> str:
-    """Return a text that differs where a reader wants to know at once."""
+    """Return a text that differs where a reader of the status wants to know at once."""
+    phases = [(phase.key, _glance(phase.state), phase.round, phase.attempts) for phase in view.phases]
+    return _hash([_slow_facts(view), phases])
+
+
+def _slow_pace(view: RunView) -> str:
+    """Return a text that differs where a person has to do something else: phases alone do not change it."""
+    return _hash(_slow_facts(view))
+
+
+def _slow_facts(view: RunView) -> list[object]:
     pending = view.pending
-    facts = [
+    return [
         view.state,
         view.requested_action,
         view.error.code if view.error else None,
         view.waits_for,
         view.continued_by,
         view.report is not None,
-        [(phase.key, phase.state, phase.round, phase.attempts) for phase in view.phases],
         [str(pending.request_id), pending.approved_by] if pending else None,
     ]
+
+
+def _glance(state: PhaseState) -> PhaseState:
+    return PhaseState.RUNNING if state is PhaseState.VALIDATING else state
+
+
+def _hash(facts: list[object]) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
