@@ -1,12 +1,15 @@
 """A label starts a run: once, for who may, of what the issue said then. Conversations with the GitHub double."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.inbound import inbox
 from engine.domain.states import RunState
+from engine.store import deliveries
 from tests.support.stage import CODE, Stage, stage
 
 
@@ -281,10 +284,14 @@ async def test_a_label_taken_off_ends_the_run_where_the_configuration_says_so(
         issue.unlabel(play.ada, "bug")
         await play.settled()
         before = await play.state(issue)
+        for command in ("/abort", "/retry"):
+            issue.comment(play.ada, command)
+            await play.settled()
         issue.unlabel(play.ada, "devflow")
         await play.settled()
 
-        assert (before, await play.state(issue)) == (RunState.AWAITING_APPROVAL, RunState.ABORTED)
+        assert before == RunState.AWAITING_APPROVAL
+        assert [row["state"] for row in await play.runs(issue)] == [RunState.ABORTED, RunState.ABORTED]
 
 
 async def test_a_label_taken_off_means_nothing_by_default(tmp_path: Path, database_url: str) -> None:
@@ -312,3 +319,29 @@ async def test_the_cassette_of_the_server_is_frozen_with_the_run(tmp_path: Path,
         metadata = (await play.host.engine.inputs(run["run_id"]))["metadata"]
         assert metadata["cassette"]["name"] == "recorded.yaml"
         assert json.loads(metadata["cassette"]["body"])["version"] == 1
+
+
+@pytest.mark.parametrize("policy", ["reject", "queue", "interrupt", "rollback"])
+async def test_a_crash_right_after_the_start_changes_nothing_about_what_is_said(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    real, crashed = deliveries.decide, []
+
+    async def decide(tx: Any, delivery_id: str, *rest: Any) -> None:
+        if not crashed and len(await play.runs(issue)) + (policy == "reject") == 2:
+            crashed.append(delivery_id)
+            raise RuntimeError("as if the process had been killed here")
+        await real(tx, delivery_id, *rest)
+
+    monkeypatch.setattr(inbox, "_DELAY_FIRST", timedelta(seconds=0.2))
+    async with stage(tmp_path, database_url, on_conflict=policy) as play:
+        issue, _ = await play.labelled()
+        monkeypatch.setattr(deliveries, "decide", decide)
+        issue.label(play.ada, "devflow:small")
+        await play.settled()
+
+        said = {"reject": "no second run", "queue": "begins when run 1"}.get(policy, "is stopped, and run 2")
+        (reply,) = play.replies(issue)
+        assert crashed
+        assert said in reply
+        assert len(await play.runs(issue)) == (1 if policy == "reject" else 2)

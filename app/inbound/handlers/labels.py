@@ -4,6 +4,9 @@ Whoever put it on is asked about at GitHub; the issue is frozen as it was then; 
 labelling. Whatever keeps a run from being started is answered on the issue, but for labels that an issue form put on.
 """
 
+import hashlib
+from collections.abc import Sequence
+
 from sqlalchemy import RowMapping
 
 from app.github.events import IssueLabeled, IssueUnlabeled
@@ -44,13 +47,21 @@ async def stop(context: Context, event: IssueUnlabeled) -> Handled:
     issue = event.issue
     rows = await context.engine.runs_of_issue(context.repository.id, issue.number)
     began = _trigger_prefix(issue.id, event.label)
-    meant = [row for row in rows if str(row["trigger_key"] or "").casefold().startswith(began)]
+    meant = [row for row in rows if str(_origin(row, rows)["trigger_key"]).casefold().startswith(began)]
     meant = [row for row in meant if row["options"].get("abort_on_unlabel") and not RunState(row["state"]).terminal]
     if not meant:
         return ignored("no run depends on the label")
     if event.label.casefold() in {label.casefold() for label in (await context.github.issue(issue.number)).labels}:
         return ignored("the label is on again")
     return await end_runs(context, meant, event.sender, f"the label {event.label} was taken off")
+
+
+def _origin(row: RowMapping, rows: Sequence[RowMapping]) -> RowMapping:
+    """Return the run that a label started, of which this one is a retry, or a retry's retry."""
+    by_id = {other["run_id"]: other for other in rows}
+    while row["retry_of"] in by_id:
+        row = by_id[row["retry_of"]]
+    return row
 
 
 class _Labelling:
@@ -161,8 +172,10 @@ class _Labelling:
         return Handled(outcome, responses)
 
     def _reply(self, text: str) -> Reply:
+        # several labels may be put on within one second, and each is answered
+        label = hashlib.sha256(self.event.label.casefold().encode()).hexdigest()[:8]
         at = self.event.issue.updated_at
-        return Reply(f"label/{self.event.issue.id}/{at:%Y%m%dT%H%M%SZ}", self.number, text)
+        return Reply(f"label/{self.event.issue.id}/{at:%Y%m%dT%H%M%SZ}/{label}", self.number, text)
 
 
 def _trigger_prefix(issue_id: int, label: str) -> str:
