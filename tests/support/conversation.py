@@ -23,6 +23,7 @@ from engine.store.tables import runs
 from tests.github_double import Comment, Issue, Pull
 from tests.github_double.schemas import assert_all_valid
 from tests.support.acting_text import Acting, acting
+from tests.support.cassettes import Json, call
 from tests.support.repositories import git
 from tests.support.stage import Stage, stage
 
@@ -56,6 +57,24 @@ def shown(play: Stage, run: RowMapping, what: str) -> list[Comment]:
 def headline(comment: Comment) -> str:
     """Return the first line that people see of a comment of the App."""
     return comment.body.split("\n")[1].removeprefix("### ")
+
+
+def held_up(folder: Path) -> Json:
+    """Return a command of an agent that goes on when `let_go` is called; for other runs it has no effect."""
+    began, go = folder / "began", folder / "go"
+    return call(
+        "run_command", command=f"if mkdir {began} 2>/dev/null; then until test -e {go}; do sleep 0.05; done; fi"
+    )
+
+
+async def at_work(play: Stage, folder: Path) -> None:
+    """Wait until an agent stands still in `held_up`."""
+    await play.until((folder / "began").exists)
+
+
+def let_go(folder: Path) -> None:
+    """Let the agent in `held_up` go on."""
+    (folder / "go").touch()
 
 
 async def assert_in_order(play: Stage, folder: Path, said: list[str], failing: tuple[str, ...] = ()) -> None:
