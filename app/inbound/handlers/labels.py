@@ -5,6 +5,7 @@ labelling. Whatever keeps a run from being started is answered on the issue, but
 """
 
 import hashlib
+from collections.abc import Sequence
 
 from sqlalchemy import RowMapping
 
@@ -46,13 +47,21 @@ async def stop(context: Context, event: IssueUnlabeled) -> Handled:
     issue = event.issue
     rows = await context.engine.runs_of_issue(context.repository.id, issue.number)
     began = _trigger_prefix(issue.id, event.label)
-    meant = [row for row in rows if str(row["trigger_key"] or "").casefold().startswith(began)]
+    meant = [row for row in rows if str(_origin(row, rows)["trigger_key"]).casefold().startswith(began)]
     meant = [row for row in meant if row["options"].get("abort_on_unlabel") and not RunState(row["state"]).terminal]
     if not meant:
         return ignored("no run depends on the label")
     if event.label.casefold() in {label.casefold() for label in (await context.github.issue(issue.number)).labels}:
         return ignored("the label is on again")
     return await end_runs(context, meant, event.sender, f"the label {event.label} was taken off")
+
+
+def _origin(row: RowMapping, rows: Sequence[RowMapping]) -> RowMapping:
+    """Return the run that a label started, of which this one is a retry, or a retry's retry."""
+    by_id = {other["run_id"]: other for other in rows}
+    while row["retry_of"] in by_id:
+        row = by_id[row["retry_of"]]
+    return row
 
 
 class _Labelling:
