@@ -8,7 +8,6 @@ from sqlalchemy import text
 from starlette.requests import Request
 
 from app.inbound.door import Door
-from app.inbound.mailbox import Mailbox
 from engine.domain.errors import DevflowError
 from engine.store.database import Database
 
@@ -40,6 +39,3 @@ def create_app(database: Database, door: Door) -> FastAPI:
     app.add_route("/readyz", readyz, methods=["GET"], include_in_schema=False)
     app.add_exception_handler(Exception, unforeseen)
     return app
-
-
-__all__ = ["Door", "Mailbox", "create_app"]
