@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format docs lock bench clean
+.PHONY: help demo demo-local test lint types format docs lock bench clean
 
 help:
-	@echo "make demo    an issue becomes a branch whose test passes, on a sample repository"
+	@echo "make demo    the GitHub App on a double of GitHub: an issue becomes a reviewed pull request"
+	@echo "make demo-local  the same on a local repository, by \`devflow run\`"
 	@echo "make test    every test"
 	@echo "make lint    ruff: rules and format"
 	@echo "make types   mypy, strict"
@@ -37,6 +38,9 @@ $(VENV)/dev: $(VENV)/runtime requirements/dev.txt
 
 demo: $(VENV)/runtime
 	@$(BIN)/python -m demo
+
+demo-local: $(VENV)/runtime
+	@$(BIN)/python -m demo.local
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)

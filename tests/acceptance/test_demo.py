@@ -1,6 +1,7 @@
-"""The program behind `make demo`: the main job, whole, as a stranger sees it on a machine without a key."""
+"""The programs behind `make demo` and `make demo-local`, whole, as a stranger sees them on a machine without a key."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,20 +13,66 @@ from engine.store.database import Database
 ROOT = Path(__file__).parents[2]
 
 
-async def test_the_demo_works_the_issue_and_every_recorded_tool_call_succeeds(
-    tmp_path: Path, database_url: str
-) -> None:
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-P", "-m", "demo.local"]
-
-    result = subprocess.run(
-        command,
-        cwd=tmp_path,
+def _run(module: str, folder: Path, database_url: str) -> "subprocess.CompletedProcess[str]":
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-P", "-m", module],
+        cwd=folder,
         env=environment | {"DEVFLOW_DATABASE_URL": database_url},
         capture_output=True,
         text=True,
         timeout=110,
     )
+
+
+async def _failed_tool_calls(database_url: str) -> list[object]:
+    database = Database(database_url)
+    try:
+        async with database.read() as tx:
+            return list((await tx.execute(text("SELECT tool, arguments FROM tool_calls WHERE status <> 'ok'"))).all())
+    finally:
+        await database.close()
+
+
+async def test_the_demo_takes_an_issue_from_its_label_to_a_ready_pull_request(
+    tmp_path: Path, database_url: str
+) -> None:
+    result = _run("demo", tmp_path, database_url)
+
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr
+    told = [
+        "RECORDED agent",
+        "ada puts the label `devflow` on issue #1",
+        "draft pull request #2 opened: Splitting a bill loses cents",
+        "@ada, please decide: Specify what is wanted",
+        "bob approves with a review",
+        "ada writes a comment: /approve",
+        "pull request #2 is ready for review",
+        "the pull request is ready for your review",
+        "spec_approval: approved by bob",
+        "Report: run 1 is completed",
+    ]
+    places = [result.stdout.find(line) for line in told]
+    assert -1 not in places, told[places.index(-1)]
+    assert places[:3] == sorted(places[:3])
+    assert "<!--" not in result.stdout
+    assert "<details>" not in result.stdout
+    log = (tmp_path / ".demo" / "server.log").read_text()
+    assert not re.search(r"WARNING|ERROR|Traceback", log), log
+    assert await _failed_tool_calls(database_url) == []
+
+
+async def test_the_demo_can_be_run_again_on_the_same_database(tmp_path: Path, database_url: str) -> None:
+    first, second = (_run("demo", tmp_path, database_url) for _ in range(2))
+
+    assert (first.returncode, second.returncode) == (0, 0), second.stdout[-4000:]
+    assert "no second run was started" not in second.stdout
+
+
+async def test_the_local_demo_works_the_issue_and_every_recorded_tool_call_succeeds(
+    tmp_path: Path, database_url: str
+) -> None:
+    result = _run("demo.local", tmp_path, database_url)
 
     assert result.returncode == 0, result.stderr
     before, _, after = result.stdout.partition("state:   completed")
@@ -36,10 +83,4 @@ async def test_the_demo_works_the_issue_and_every_recorded_tool_call_succeeds(
     assert "Ran 3 tests" in after
     assert "OK" in after
     assert "gate verify_approval: approve by demo@example.invalid" in result.stderr
-    database = Database(database_url)
-    try:
-        async with database.transaction() as tx:
-            failed = (await tx.execute(text("SELECT tool, arguments FROM tool_calls WHERE status <> 'ok'"))).all()
-    finally:
-        await database.close()
-    assert failed == []
+    assert await _failed_tool_calls(database_url) == []
