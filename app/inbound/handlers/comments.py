@@ -19,6 +19,7 @@ from app.inbound.handlers.steering import STEPS, Order, tokens
 from app.inbound.permissions import Standing, denied, may_steer, standing
 from app.inbound.responses import Handled, Reaction, Reply, Response, ignored
 from app.inbound.router import on
+from app.inbound.triggers import came_after
 from app.surface import replies
 from app.surface.render import marker_of
 from app.surface.replies import Say
@@ -71,7 +72,12 @@ async def _ours_was_touched(context: Context, event: CommentEdited | CommentDele
 async def _run_meant(context: Context, event: CommentCreated) -> RowMapping | None:
     if event.is_pull:
         return await context.run_of_pull(event.issue.number)
-    return await context.engine.run_of_issue(context.repository.id, event.issue.number)
+    comment = event.comment
+    rows = await context.engine.runs_of_issue(context.repository.id, event.issue.number)
+    # a comment that arrives late must not reach a run that its writer knew nothing of
+    there = [row for row in rows if not came_after(row["trigger_key"], comment.id, comment.created_at)]
+    live = [row for row in there if row["ended_at"] is None]
+    return min(live, key=lambda row: (row["started_at"] is None, row["number"]), default=next(iter(there), None))
 
 
 async def _without_run(context: Context, event: CommentCreated) -> Handled:

@@ -13,11 +13,12 @@ from app.github.events import IssueLabeled, IssueUnlabeled
 from app.github.shapes import IssueTarget
 from app.inbound.config import may_be_meant, parse_config, read_file, workflow_of
 from app.inbound.context import Context
-from app.inbound.handlers.endings import end_runs
+from app.inbound.handlers.endings import end_if_unwanted, end_runs
 from app.inbound.permissions import may_steer, standing
 from app.inbound.responses import Handled, Reaction, Reply, Response, ignored
 from app.inbound.router import on
 from app.inbound.snapshot import take_snapshot
+from app.inbound.triggers import is_of_label, label_key
 from app.surface import replies
 from app.surface.replies import Say
 from engine.domain.config import CommandStyle, OnConflict, RepositoryConfig
@@ -46,8 +47,7 @@ async def stop(context: Context, event: IssueUnlabeled) -> Handled:
     """End the run that the label started, where the repository wants that."""
     issue = event.issue
     rows = await context.engine.runs_of_issue(context.repository.id, issue.number)
-    began = _trigger_prefix(issue.id, event.label)
-    meant = [row for row in rows if str(_origin(row, rows)["trigger_key"]).casefold().startswith(began)]
+    meant = [row for row in rows if is_of_label(_origin(row, rows)["trigger_key"], issue.id, event.label)]
     meant = [row for row in meant if row["options"].get("abort_on_unlabel") and not RunState(row["state"]).terminal]
     if not meant:
         return ignored("no run depends on the label")
@@ -73,7 +73,7 @@ class _Labelling:
         self.number = event.issue.number
         self.target = IssueTarget(self.number)
         self.login = event.sender.login
-        self.key = f"{_trigger_prefix(event.issue.id, event.label)}{event.issue.updated_at.isoformat()}"
+        self.key = label_key(event.issue.id, event.label, event.issue.updated_at)
 
     async def start(self, data: bytes | None) -> Handled:
         who = await standing(self.context.github, self.event.sender)
@@ -100,7 +100,11 @@ class _Labelling:
             started = await self._start(workflow or None)
         except DevflowError as error:
             return await self._not_started(error, Say(config.commands is CommandStyle.PREFIXED))
-        return await self._started(started, config)
+        handled = await self._started(started, config)
+        # what ends runs may have come while this one was being made, and have found none
+        wanted = self.event.label if config.abort_on_unlabel else None
+        await end_if_unwanted(self.context, started.run_id, self.number, wanted)
+        return handled
 
     async def _start(self, workflow: str | None) -> Started:
         trigger = Trigger(
@@ -176,7 +180,3 @@ class _Labelling:
         label = hashlib.sha256(self.event.label.casefold().encode()).hexdigest()[:8]
         at = self.event.issue.updated_at
         return Reply(f"label/{self.event.issue.id}/{at:%Y%m%dT%H%M%SZ}/{label}", self.number, text)
-
-
-def _trigger_prefix(issue_id: int, label: str) -> str:
-    return f"label:{issue_id}:{label.casefold()}:"

@@ -45,6 +45,9 @@ async def review_submitted(context: Context, event: ReviewSubmitted) -> Handled:
         check_decision(who, action, question.rules)
         if question.is_outside and not again:
             return _refused(event, who, replies.review_needs_comment(question.say), "asks for no review")
+        if not review.commit_id:
+            # the branch was pushed with force meanwhile: without a commit it would count for anything
+            raise DevflowError("approval_superseded", "GitHub does not say any more which commit this review saw")
         note = review.body.strip()
         if action is Action.REVISE:
             inline = await context.github.review_comments(event.pull.number, review.id)
@@ -55,7 +58,7 @@ async def review_submitted(context: Context, event: ReviewSubmitted) -> Handled:
             by_id=review.author.id,
             token=token,
             note=note or None,
-            sha=review.commit_id or None,
+            sha=review.commit_id,
         )
         await context.engine.answer(question.run_id, answer)
     except DevflowError as error:

@@ -10,7 +10,8 @@ from app.github.events import CommentCreated
 from app.inbound.commands.parser import MAX_COMMANDS, Parsed
 from app.inbound.commands.registry import table
 from app.inbound.context import Context
-from app.inbound.handlers.asking import Question, seen_by
+from app.inbound.handlers.asking import Question, run_that_took, seen_by
+from app.inbound.handlers.endings import end_if_unwanted
 from app.inbound.permissions import Standing, check_decision
 from app.surface import replies
 from engine.domain.errors import DevflowError
@@ -94,9 +95,13 @@ async def _resume(order: Order) -> str | None:
 
 
 async def _retry(order: Order) -> str | None:
-    if not order.event.is_pull and order.event.issue.state == "closed":
+    context, run = order.context, order.question.run
+    again = await run_that_took(context, [order.token]) is not None
+    # the event may be an old one: what counts is whether the issue is open now
+    if not again and (await context.github.issue(run["issue_number"])).state != "open":
         raise DevflowError("illegal_transition", "", details={"closed_issue": True})
-    await order.context.engine.retry(order.question.run_id, order.login, token=order.token, by_id=order.who.person.id)
+    made = await context.engine.retry(run["run_id"], order.login, token=order.token, by_id=order.who.person.id)
+    await end_if_unwanted(context, made, run["issue_number"])
     return None
 
 
