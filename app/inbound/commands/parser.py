@@ -1,14 +1,16 @@
 """From a comment's Markdown to the commands in it: pure, and careful about what only looks like one.
 
 A command stands at the start of a line that people see as ordinary text. What stands in code, in quotes, in HTML
-comments, in links or tables, or in the quoted tail of an e-mail is no command. The Markdown parser decides what is
-what; each line that it shows is known by its place in the source, so what follows a command is taken as it was typed.
+comments, in folds, links, tables, footnotes or formulas, struck out, or in the quoted tail of an e-mail is no command.
+The Markdown parser decides what is what; each line that it shows is known by its place in the source, so what follows a
+command is taken as it was typed. Strangers write comments too: reading one takes time in proportion to its length.
 """
 
 import difflib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_inline import StateInline, escape, newline
@@ -28,6 +30,8 @@ _ATTRIBUTION = re.compile(
     r"(?:On\b.{5,300}\bwrote|Am\b.{5,300}\bschrieb\b.{0,100}|Le\b.{5,300}\ba écrit|El\b.{5,300}\bescribió)\s?:",
     re.DOTALL,
 )
+_FOLD = re.compile(r"<(/?)details(?=[\s/>])", re.IGNORECASE)
+_FOOTNOTE = re.compile(r" {0,3}\[\^[^\]\s]+\]:")
 _FORWARDED = re.compile(r"-{2,}\s*(?:Original|Forwarded) message\s*-{2,}", re.IGNORECASE)
 _MAIL_HEADER = re.compile(r"\*{0,2}From:\*{0,2}\s")
 _MAIL_HEADER_NEXT = re.compile(r"\*{0,2}(?:Sent|Date|To|Reply to|Cc|Subject):\*{0,2}\s")
@@ -71,22 +75,15 @@ def parse(body: str, *, prefixed: bool = False) -> list[Parsed | NearMiss]:
         return []
     source = body.split("\n")
     end = _end_of_own_text(source)
-    lines = [line for line in _command_lines(source, end) if line.is_prefixed or not prefixed]
-    found: list[Parsed | NearMiss] = []
-    for index, line in enumerate(lines):
-        command = BY_NAME.get(line.name)
-        if command is None:
-            near = _near_miss(line)
-            if near is not None:
-                found.append(near)
-            continue
-        stop = next((later.at for later in lines[index + 1 :] if _is_meant(later)), end)
-        found.append(_parsed(len(found) + 1, command, line, source[line.at + 1 : stop]))
-    return found[:MAX_COMMANDS]
-
-
-def _is_meant(line: _Line) -> bool:
-    return line.name in BY_NAME or _near_miss(line) is not None
+    lines = (line for line in _command_lines(source, end) if line.is_prefixed or not prefixed)
+    read = ((line, BY_NAME.get(line.name) or _near_miss(line)) for line in lines)
+    # one more than is taken, because the next one ends the text of the last
+    meant = list(islice(((line, one) for line, one in read if one is not None), MAX_COMMANDS + 1))
+    stops = [line.at for line, _ in meant[1:]] + [end]
+    return [
+        one if isinstance(one, NearMiss) else _parsed(number, one, line, source[line.at + 1 : stop])
+        for number, ((line, one), stop) in enumerate(zip(meant, stops, strict=False), 1)
+    ][:MAX_COMMANDS]
 
 
 def _near_miss(line: _Line) -> NearMiss | None:
@@ -110,9 +107,10 @@ def _parsed(number: int, command: Command, line: _Line, following: list[str]) ->
 
 
 def _command_lines(source: list[str], end: int) -> Iterator[_Line]:
+    apart = _set_apart(source[:end])
     for number in _visible_lines("\n".join(source[:end])):
         match = _COMMAND.match(source[number])
-        if match is None:
+        if match is None or number in apart:
             continue
         name, rest = match[1].lower(), source[number][match.end() :]
         if name != PREFIX:
@@ -128,23 +126,52 @@ def _command_lines(source: list[str], end: int) -> Iterator[_Line]:
 
 def _visible_lines(text: str) -> Iterator[int]:
     """Yield the numbers of the lines that begin as text of a paragraph or heading outside every quote."""
-    quotes = tables = 0
+    quotes = tables = folds = 0
     for token in _MARKDOWN.parse(text):
         quotes += _opened(token, "blockquote")
         tables += _opened(token, "table")
+        if token.type == "html_block":
+            folds = _folds(token, folds)
         if token.type != "inline" or quotes or tables or token.map is None:
             continue
-        for offset in _line_starts(token.children or []):
-            yield token.map[0] + token.content.count("\n", 0, offset)
+        number, before = token.map[0], 0
+        for offset, is_open in _line_starts(token.children or []):
+            number, before = number + token.content.count("\n", before, offset), offset
+            if not folds and is_open:
+                yield number
+        for child in token.children or []:
+            folds = _folds(child, folds) if child.type == "html_inline" else folds
 
 
-def _line_starts(children: list[Token]) -> Iterator[int]:
-    links = 0
-    yield 0
+def _line_starts(children: list[Token]) -> Iterator[tuple[int, bool]]:
+    """Yield where each line begins, and whether it does so outside of links and of what is struck out."""
+    inside = 0
+    yield 0, True
     for child in children:
-        links += _opened(child, "link")
-        if child.type in ("softbreak", "hardbreak") and not links and "next" in child.meta:
-            yield child.meta["next"]
+        inside += _opened(child, "link") + _opened(child, "s")
+        if child.type in ("softbreak", "hardbreak") and "next" in child.meta:
+            yield child.meta["next"], not inside
+
+
+def _folds(token: Token, folds: int) -> int:
+    """Return how many folds are open after some HTML; what stands in one is not seen before somebody opens it."""
+    for found in _FOLD.finditer(token.content):
+        folds = max(folds - 1, 0) if found[1] else folds + 1
+    return folds
+
+
+def _set_apart(source: list[str]) -> set[int]:
+    """Return the lines in footnotes and formulas, of which the Markdown parser knows nothing."""
+    found: set[int] = set()
+    is_footnote = False
+    marks = [number for number, line in enumerate(source) if line.strip() == "$$"]
+    for first, last in zip(marks[::2], marks[1::2], strict=False):
+        found.update(range(first, last))
+    for number, line in enumerate(source):
+        is_footnote = bool(line.strip()) and (is_footnote or _FOOTNOTE.match(line) is not None)
+        if is_footnote:
+            found.add(number)
+    return found
 
 
 def _opened(token: Token, kind: str) -> int:
@@ -164,7 +191,7 @@ def _noting(rule: Callable[[StateInline, bool], bool]) -> Callable[[StateInline,
 
 
 def _make_markdown() -> MarkdownIt:
-    parser = MarkdownIt("commonmark").enable("table")
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     parser.inline.ruler.at("newline", _noting(newline))
     parser.inline.ruler.at("escape", _noting(escape))
     return parser
@@ -178,6 +205,9 @@ def _end_of_own_text(source: list[str]) -> int:
 
     What stands below a message with quote marks is the writer's own; without marks, nobody can tell where it ends.
     """
+    is_quoted = [line.startswith(">") if line.strip() else None for line in source]
+    # from where on there is nothing but quotes and empty lines
+    quotes_from = max((number for number, quoted in enumerate(is_quoted) if quoted is False), default=-1) + 1
     for number, line in enumerate(source):
         following = " ".join(source[number + 1 : number + 3]).strip()
         if _FORWARDED.fullmatch(line.strip()):
@@ -186,7 +216,8 @@ def _end_of_own_text(source: list[str]) -> int:
             return number
         for length in (1, 2):
             if _ATTRIBUTION.fullmatch(" ".join(part.strip() for part in source[number : number + length])):
-                below = [part.startswith(">") for part in source[number + length :] if part.strip()]
-                if not any(below[:1]) or all(below):
+                after = number + length
+                next_one = next((quoted for quoted in islice(is_quoted, after, None) if quoted is not None), False)
+                if not next_one or after >= quotes_from:
                     return number
     return len(source)
