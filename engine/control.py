@@ -85,7 +85,7 @@ async def pause(services: Services, run_id: UUID, by: str, note: str | None, tok
         else:
             if not live:
                 await leases.revoke(tx)
-            await lifecycle.pause_run(tx, "paused_by_person", note or f"paused by {by}", by)
+            await lifecycle.pause_for_person(tx, by, note)
         return RunState(tx.row["state"])
 
 

@@ -60,11 +60,18 @@ async def abort_run(tx: LockedRun, by: str, note: str | None) -> None:
     await _ended(tx)
 
 
-async def pause_run(tx: LockedRun, code: str, message: str, by: str | None = None) -> None:
+async def pause_for_person(tx: LockedRun, by: str, note: str | None) -> None:
+    """Stop the run because a person wants it, until one resumes it; its event has the note by itself."""
+    message = f"paused by {by}"
+    await pause_run(tx, "paused_by_person", f"{message}: {note}" if note else message, by, note)
+
+
+async def pause_run(tx: LockedRun, code: str, message: str, by: str | None = None, note: str | None = None) -> None:
     """Stop the run until a person resumes it, or answers the request that budget and session questions post."""
     message = clean_json(message)
     await set_state(tx, RunState.PAUSED, error_code=code, error_message=message)
-    await append(tx, RunPaused(number=tx.row["event_seq"], code=code, message=message, by=by))
+    told = message if note is None else clean_json(note)
+    await append(tx, RunPaused(number=tx.row["event_seq"], code=code, message=told, by=by))
     if code in GATES_OUTSIDE_A_PHASE:
         request, _ = await approvals.post_request(tx, phase_key=approvals.OUTSIDE_PHASE, gate_key=code)
         await append(tx, approval_requested(request))

@@ -199,9 +199,10 @@ def help_text(rows: Sequence[tuple[str, str, str]], approvers: Sequence[str]) ->
     return f"A command stands at the start of a line of a new comment.\n\n{shown}\n\n{who}"
 
 
-def addressed(login: str, text: str) -> str:
-    """Return a text with its reader's name before it."""
-    return f"{mention(login)}, {text[:1].lower()}{text[1:]}" if text[:1].isalpha() else f"{mention(login)}: {text}"
+def addressed(login: str, text: str, *, is_theirs: bool = True) -> str:
+    """Return a text with its reader's name before it; a login that is no longer theirs is not mentioned."""
+    name = mention(login) if is_theirs else words(login, 100)
+    return f"{name}, {text[:1].lower()}{text[1:]}" if text[:1].isalpha() else f"{name}: {text}"
 
 
 def state_words(run: Mapping[Any, Any]) -> str:

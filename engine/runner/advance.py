@@ -145,7 +145,7 @@ class Runner:
             if "abort" in (requested, tx.row["requested_action"]):
                 await lifecycle.abort_run(tx, by, note)
             elif tx.row["state"] != RunState.PAUSED:
-                await lifecycle.pause_run(tx, "paused_by_person", note or f"paused by {by}", by)
+                await lifecycle.pause_for_person(tx, by, note)
             else:
                 await update_run(tx, requested_action=None, requested_by=None, requested_note=None)
 

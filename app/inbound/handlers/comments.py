@@ -170,7 +170,8 @@ class _Conversation:
     def _replies(self, text: str) -> list[Response]:
         if not text:
             return []
-        return [Reply(self._key, self.event.issue.number, replies.addressed(self.who.person.login, text))]
+        body = replies.addressed(self.who.person.login, text, is_theirs=self.who.is_known)
+        return [Reply(self._key, self.event.issue.number, body)]
 
     @property
     def _is_heard(self) -> bool:

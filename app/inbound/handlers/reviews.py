@@ -90,7 +90,7 @@ async def _explained(
 
 def _refused(event: ReviewSubmitted, who: Standing, text: str, outcome: str, key: str | None = None) -> Handled:
     number = event.pull.number
-    body = replies.addressed(who.person.login, text)
+    body = replies.addressed(who.person.login, text, is_theirs=who.is_known)
     responses: list[Response] = [
         Reaction(ReviewTarget(event.review.node_id, number), "confused"),
         Reply(key or f"review/{event.review.id}", number, body),
