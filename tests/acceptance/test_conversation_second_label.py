@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from engine.domain.states import RunState
 from engine.store.agent_tables import ledger, tool_calls
-from tests.support.conversation import at_work, conversation, headline, held_up, let_go, shown
+from tests.support.conversation import a_minute_later, at_work, conversation, headline, held_up, let_go, shown
 from tests.support.engines import phase
 from tests.support.stage import TURNS, Stage
 
@@ -70,19 +70,11 @@ async def test_a_second_label_is_refused_at_work_and_at_the_gate_and_taken_after
         issue.comment(play.ada, "/approve")
         await play.settled()
         issue.unlabel(play.ada, "devflow")
-        play.github.world.clock = _later(play)
+        a_minute_later(play)
         issue.label(play.ada, "devflow")
         await play.settled()
         assert await states(play, issue) == [RunState.COMPLETED, RunState.AWAITING_APPROVAL]
         assert len(play.replies(issue)) == 2
-
-
-def _later(play: Stage) -> Any:
-    """A clock of GitHub a minute ahead: labels that are put on in the same second are one."""
-    from datetime import timedelta
-
-    clock = play.github.world.clock
-    return lambda: clock() + timedelta(seconds=60)
 
 
 async def test_labels_that_are_queued_run_one_after_the_other(tmp_path: Path, database_url: str) -> None:

@@ -11,6 +11,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from app.surface.render import marker_of
 from engine.domain.states import RequestState, RunState
 from engine.store.host_tables import deliveries, hosted_repositories, surfaces
 from engine.store.tables import runs
-from tests.github_double import Comment, Issue, Pull
+from tests.github_double import Comment, Delivery, Issue, Pull, Review
 from tests.github_double.schemas import assert_all_valid
 from tests.support.acting_text import Acting, acting
 from tests.support.cassettes import Json, call
@@ -57,6 +58,18 @@ def shown(play: Stage, run: RowMapping, what: str) -> list[Comment]:
 def headline(comment: Comment) -> str:
     """Return the first line that people see of a comment of the App."""
     return comment.body.split("\n")[1].removeprefix("### ")
+
+
+def a_minute_later(play: Stage) -> None:
+    """Let GitHub's clock be a minute ahead: a label that is put on twice within a second is one labelling."""
+    clock = play.github.world.clock
+    play.github.world.clock = lambda: clock() + timedelta(minutes=1)
+
+
+def delivery_of(play: Stage, event: str, thing: Comment | Review) -> Delivery:
+    """Return the delivery that told of a new comment or a review."""
+    part = "comment" if event == "issue_comment" else "review"
+    return next(one for one in play.github.deliveries if one.event == event and one.payload[part]["id"] == thing.id)
 
 
 def held_up(folder: Path) -> Json:
