@@ -16,6 +16,7 @@ from uuid import UUID
 from engine import failpoints
 from engine.domain.errors import DevflowError
 from engine.domain.ids import short_id
+from engine.domain.safe_text import inert, strip_hidden
 from engine.workspace.git import Git, GitFailed, split_nul
 from engine.workspace.mirror import Mirror
 from engine.workspace.push import EPOCH_TRAILER, PHASE_TRAILER, RUN_TRAILER, drop_unrecorded, push
@@ -31,7 +32,7 @@ from engine.workspace.rules import (
     in_runs_folder,
     violation,
 )
-from engine.workspace.secrets import find_secrets
+from engine.workspace.secrets import find_secrets, redact
 from engine.workspace.worktree import Worktree, add_to_index
 
 __all__ = [
@@ -210,8 +211,8 @@ async def _add_engine_files(mirror: Mirror, tree: str, files: Mapping[str, bytes
 
 
 def _message(message: str, trailers: Mapping[str, str]) -> str:
-    clean = message.encode("utf-8", "replace").decode().replace("\r\n", "\n")
-    clean = "".join(char for char in clean if char in "\n\t" or unicodedata.category(char) != "Cc")
+    # an issue's title is in it, and a host acts on commits too: it closes issues and tells people when they are merged
+    clean = redact(inert(strip_hidden(message.encode("utf-8", "replace").decode())))
     lines = [f"{name}: {' '.join(str(value).split())}" for name, value in trailers.items()]
     # a paragraph of their own at the end, so that nothing in the text before counts as a trailer
     return f"{clean.strip()[:MAX_MESSAGE].strip() or 'Devflow'}\n\n" + "\n".join(lines) + "\n"

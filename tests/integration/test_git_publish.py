@@ -55,6 +55,16 @@ async def test_a_commit_has_code_artifact_and_trailers(bench: GitBench) -> None:
     assert changed == [f"A\t{path}", "D\tREADME.md", "M\tsrc/app.py"]
 
 
+async def test_a_commits_message_closes_nothing_tells_nobody_and_has_no_credential(bench: GitBench) -> None:
+    token = "ghp_" + "a1B2" * 9
+    path = f".devflow/runs/{bench.run_id}/spec.json"
+    title = f"fixes #1 @octo GH-7 \u202e{token}"
+    commit = await bench.commit(bench.base, files={path: b"{}\n"}, message=f"Specify\n\n{title}")
+    said = person(bench.mirror.path, "log", "-1", "--format=%B", commit)
+    assert said.startswith("Specify\n\nfixes #\u200b1 @\u200bocto GH-\u200b7 ")
+    assert token not in said and "\u202e" not in said
+
+
 async def test_a_phase_without_code_commits_its_artifact_alone(bench: GitBench) -> None:
     path = f".devflow/runs/{bench.run_id}/spec.json"
     commit = await bench.commit(bench.base, files={path: b"{}\n"})
