@@ -5,6 +5,7 @@ One a process. The host makes it from the settings; handlers and the projector a
 """
 
 import asyncio
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from app.github.answers import hook_delivery_of
 from app.github.auth import AppAccess, AppCredentials, Token, Tokens
 from app.github.calls import Caller
 from app.github.client import GitHubRepository
-from app.github.faults import Moved, Refused
+from app.github.faults import Gone, Moved, Refused
 from app.github.reading import Fields, as_object
 from app.github.repository import Host
 from app.github.shapes import HookDelivery, RepositoryFacts
@@ -71,15 +72,44 @@ class GitHubApp:
     async def repository(self, repository_id: int) -> GitHubRepository:
         """Return a repository that was opened before; raises `repository_not_found` for any other."""
         row = await self._row(repository_id)
-        return GitHubRepository(self._host, repository_id, row["installation_id"], row["full_name"])
+        return self._as(row)
 
     async def open(
         self, repository_id: int, installation_id: int, full_name: str, default_branch: str
     ) -> GitHubRepository:
-        """Write down what a delivery says about its repository, and return the repository."""
+        """Return the repository of a delivery, and write down what it is called now.
+
+        What is new in a delivery is not taken at its word: it may be an old one, and the name another repository's by
+        now. So GitHub is asked; of a repository that is seen for the first time, `known_default_branch` is empty until
+        it has been. Raises a fault, `Gone` where no installation that is known shows us the repository.
+        """
+        async with self._database.read() as tx:
+            row = await hosted.get(tx, repository_id)
+        said = (installation_id, full_name, default_branch)
+        if row is not None and said != (row["installation_id"], row["full_name"], row["default_branch"]):
+            installations = dict.fromkeys((installation_id, row["installation_id"]))
+            return await self._shown_by(repository_id, installations, full_name)
         async with self._database.transaction() as tx:
             await hosted.put(tx, repository_id, installation_id, full_name, default_branch)
-        return GitHubRepository(self._host, repository_id, installation_id, full_name)
+        return GitHubRepository(self._host, repository_id, installation_id, full_name) if row is None else self._as(row)
+
+    async def _shown_by(self, repository_id: int, installations: Iterable[int], full_name: str) -> GitHubRepository:
+        """Return the repository by the first installation that shows it, under the name that GitHub gives it now."""
+        gone = Gone(f"repository {repository_id} is not shown to us")
+        for installation_id in installations:
+            repository = GitHubRepository(self._host, repository_id, installation_id, full_name)
+            try:
+                await repository.facts()
+            except Gone as fault:
+                gone = fault
+            else:
+                return repository
+        raise gone
+
+    def _as(self, row: RowMapping) -> GitHubRepository:
+        return GitHubRepository(
+            self._host, row["repository_id"], row["installation_id"], row["full_name"], row["default_branch"]
+        )
 
     async def git_access(self, repository_id: int) -> tuple[str, Token]:
         """Return the address of a repository for git, without credential, and a token that may push to it.

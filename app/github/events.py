@@ -82,6 +82,7 @@ __all__ = [
 ]
 
 _BRANCH = "refs/heads/"
+_OF_EVERY_EVENT = {"action", "changes", "enterprise", "installation", "organization", "repository", "sender"}
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,22 @@ def parse(event: str, body: bytes) -> Event | None:
     if reader is None:
         return None
     fields = load_object(body)
+    _check_kind(event, fields)
     return reader(_Body(fields, fields.maybe_text("action")))
+
+
+def _check_kind(event: str, fields: Fields) -> None:
+    """Raise `Unreadable` for a body of another event: the signature does not cover the header that names it.
+
+    A deleted comment would else be a deleted issue or a deleted repository to whoever sends a body that they kept.
+    """
+    others: set[str] = set()
+    if event == "issues":
+        others = {"comment"} & fields.data.keys()
+    elif event == "repository":
+        others = fields.data.keys() - _OF_EVERY_EVENT
+    if others:
+        raise Unreadable(f"{sorted(others)[0]} is not part of the event {event}")
 
 
 def _issue(body: _Body) -> Event | None:
@@ -277,6 +293,7 @@ def _rerequested(body: _Body, check: Fields) -> Event:
 def _installation(body: _Body) -> Event | None:
     if body.action not in ("created", "deleted", "suspend", "unsuspend", "new_permissions_accepted"):
         return None
+    body.fields.child("installation").child("account")  # other events name no more of an installation than its id
     named = _names(body, "repositories")
     return InstallationChanged(
         repository=None,

@@ -64,10 +64,13 @@ class Host:
 class RepositoryCalls:
     """Calls to one repository; every method below raises a fault of `faults` and nothing else."""
 
-    def __init__(self, host: Host, repository_id: int, installation_id: int, full_name: str) -> None:
+    def __init__(
+        self, host: Host, repository_id: int, installation_id: int, full_name: str, known_default_branch: str = ""
+    ) -> None:
         self.repository_id = repository_id
         self.installation_id = installation_id
         self.full_name = full_name
+        self.known_default_branch = known_default_branch
         self._host = host
         self._access = InstallationAccess(host.tokens, installation_id, repository_id)
 
@@ -77,13 +80,16 @@ class RepositoryCalls:
         return self.full_name.partition("/")[0]
 
     async def facts(self) -> RepositoryFacts:
-        """Ask what the repository is called now and which branch is its default one."""
-        call = Call("GET", f"/repos/{quoted(self.full_name)}")
+        """Ask what the repository is called now and which branch is its default one.
+
+        Asked by its number, because its old name may be another repository's by now.
+        """
+        call = Call("GET", f"/repositories/{self.repository_id}")
         reply = await self._host.caller.follow(call, self._access, self._host.api_url)
         facts = self._host.caller.understand(call, _facts_of, reply.data)
         if facts.id != self.repository_id:
             raise Gone(f"{self.full_name} is another repository now")
-        self.full_name = facts.full_name
+        self.full_name, self.known_default_branch = facts.full_name, facts.default_branch
         await self._host.learn(self.installation_id, facts)
         return facts
 

@@ -59,7 +59,12 @@ class Context:
     def hosted(self) -> HostedRepository:
         """The repository as the engine knows it."""
         location = f"{self.house.app.server_url}/{self.github.full_name}.git"
-        return HostedRepository(self.repository.id, location, self.repository.default_branch)
+        return HostedRepository(self.repository.id, location, self.github.known_default_branch)
+
+    async def confirm(self) -> None:
+        """Make sure what a repository is called that is seen for the first time; raises a fault."""
+        if not self.github.known_default_branch:
+            await self.github.facts()
 
     async def config(self) -> RepositoryConfig:
         """Return the repository's configuration as its default branch has it now; raises `config_invalid`."""

@@ -222,7 +222,7 @@ async def test_what_nobody_foresaw_is_tried_a_few_times_and_then_kept(
     async def broken(*_: object) -> None:
         raise RuntimeError("nobody foresaw this")
 
-    monkeypatch.setattr(desk.engine, "run_of_issue", broken)
+    monkeypatch.setattr(desk.engine, "runs_of_issue", broken)
     states = []
     for _ in range(MAX_ATTEMPTS):
         states.append((await desk.handle(guid))["state"])

@@ -38,10 +38,13 @@ async def deleted(context: Context, event: RepositoryDeleted) -> Handled:
 
 async def installation_changed(house: House, event: InstallationChanged) -> Handled:
     """Let go of the repositories that the App was taken from; it comes back to them with their next delivery."""
-    lost = [repository.id for repository in event.removed]
-    if event.action in ("deleted", "suspend"):
-        async with house.database.read() as tx:
-            lost = [row["repository_id"] for row in await hosted.by_installation(tx, event.installation_id)]
+    async with house.database.read() as tx:
+        ours = [row["repository_id"] for row in await hosted.by_installation(tx, event.installation_id)]
+    lost = ours
+    if event.action not in ("deleted", "suspend"):
+        # one that has come to another account meanwhile is that one's
+        removed = {repository.id for repository in event.removed}
+        lost = [repository_id for repository_id in ours if repository_id in removed]
     for repository_id in lost:
         await lose(house, repository_id, event.sender, _REASONS.get(event.action, "the App lost the repository"))
     if event.action == "unsuspend":

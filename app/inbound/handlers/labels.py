@@ -36,6 +36,7 @@ async def start(context: Context, event: IssueLabeled) -> Handled:
         return ignored("a bot put the label on")
     if event.issue.is_pull:
         return ignored("the label is on a pull request")
+    await context.confirm()
     data = await read_file(context.github)
     if not may_be_meant(event.label, data):
         return ignored("the label is not ours")
