@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from engine.domain.states import RunState
 from tests.support.conversation import conversation, headline, shown
 from tests.support.engines import phase
@@ -93,13 +91,11 @@ async def test_work_is_sent_back_by_review_and_by_comment_and_then_approved(tmp_
         assert not one.draft
 
 
-@pytest.mark.parametrize("where", ["issue", "pull"])
-async def test_a_rejected_run_has_failed_and_can_be_tried_again(tmp_path: Path, database_url: str, where: str) -> None:
+async def test_a_rejected_run_has_failed_and_can_be_tried_again(tmp_path: Path, database_url: str) -> None:
     async with conversation(tmp_path, database_url) as play:
         issue, run = await play.labelled()
-        page = issue if where == "issue" else await play.pull(issue)
 
-        page.comment(play.ada, "/reject This is not what I meant.")
+        (await play.pull(issue)).comment(play.ada, "/reject This is not what I meant.")
         await play.settled()
         assert await play.state(issue) == RunState.FAILED
         (gate,) = shown(play, run, "gate")
@@ -110,7 +106,7 @@ async def test_a_rejected_run_has_failed_and_can_be_tried_again(tmp_path: Path, 
         assert "`/retry`" in end.body
         assert (await play.pull(issue)).draft
 
-        page.comment(play.ada, "/retry")
+        issue.comment(play.ada, "/retry")
         await play.settled()
         again = await play.run(issue)
         assert (again["number"], again["state"]) == (2, RunState.AWAITING_APPROVAL)

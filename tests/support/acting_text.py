@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-_MENTION = re.compile(r"(?<![\w/])@([A-Za-z0-9][A-Za-z0-9-]*(?:/[\w.-]+)?)")
+_MENTION = re.compile(r"(?<![\w/])@([A-Za-z0-9][A-Za-z0-9-]*(?:/[\w-]+)?)")
 _REFERENCE = re.compile(r"(?i)(?<![\w&])(?:#|\bGH-)\d+")
 _CLOSING = re.compile(
     r"(?i)\b(?:close[sd]?|fix(?:e[sd])?|resolve[sd]?):?\s+(?:[\w.-]+/[\w.-]+)?(?:#|GH-|https?://\S+/issues/)\d+"
