@@ -24,6 +24,8 @@ MAX_ERRORS = 5
 _MAX_MESSAGE = 300
 # Fields that the engine writes itself; a schema has to leave room for them.
 STAMPED = ("run_id", "phase_key")
+# Those, and the results of its checks: what nobody else may write or change.
+ENGINE_FIELDS = (*STAMPED, "checks")
 
 Json = dict[str, Any]
 

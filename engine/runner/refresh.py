@@ -5,14 +5,16 @@ goes on from what they pushed; where it differs, the request is superseded and p
 of gates is here: the digest of the artifact counts after a document phase, the tree after a code phase.
 """
 
+import json
 import re
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import RowMapping
 
 from engine import lifecycle
-from engine.domain.artifact import digest, parse_artifact, validate_artifact
+from engine.domain.artifact import ENGINE_FIELDS, ArtifactError, digest, parse_artifact, validate_artifact
 from engine.domain.errors import DevflowError
 from engine.domain.states import Action, RequestState, RunState
 from engine.runner.plan import Plan, load_plan
@@ -26,6 +28,7 @@ from engine.workspace.mirror import Mirror
 _SHA = re.compile(r"[0-9a-f]{7,40}")
 _AT_GATE = (RunState.AWAITING_APPROVAL, RunState.PAUSED)
 _TRIES = 3
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,18 @@ class _Gate:
         """Whether two commits hold the same, as far as the gate is concerned."""
         return one.tree == other.tree if self._by_tree() else one.artifact == other.artifact
 
-    def check_edited(self, content: _Content) -> None:
-        """Raise `approval_superseded` where what stands on the branch now is no valid artifact; the request stays."""
+    async def check_edited(self, content: _Content) -> None:
+        """Raise `approval_superseded` where what stands on the branch now is no valid artifact; the request stays.
+
+        What the engine wrote into it, such as the results of checks, has to be as it was: that is evidence.
+        """
         spec = self.plan.workflow.phase(self.request["phase_key"])
         if spec.expected_artifact is None or self.request["bound_digest"] is None:
             return
         artifact, errors = parse_artifact(content.artifact) if content.artifact is not None else (None, [])
         if artifact is not None:
             errors = validate_artifact(artifact, self.plan.schema(spec.expected_artifact.schema_id))
+            errors += await self._forged(artifact)
         if artifact is None or errors:
             why = "; ".join(f"{error.path}: {error.message}" for error in errors) or "the file is gone"
             raise DevflowError(
@@ -118,6 +125,14 @@ class _Gate:
         """Post the request anew for other content; returns the new one, None where this one is not pending any more."""
         async with self.services.database.locked(self.run["run_id"]) as tx:
             return await _post_anew(tx, self.request, content) if await self._still_pending(tx) else None
+
+    async def _forged(self, artifact: Json) -> list[ArtifactError]:
+        async with self.services.database.read() as tx:
+            phase = await phases.get_phase(tx, self.run["run_id"], self.request["phase_key"])
+            stored = await phases.current_artifact(tx, self.run["run_id"], phase)
+        written: Json = {} if stored is None else json.loads(stored["body"])
+        changed = [name for name in ENGINE_FIELDS if artifact.get(name) != written.get(name)]
+        return [ArtifactError(f"/{name}", "this is the engine's, and was changed") for name in changed]
 
     def _by_tree(self) -> bool:
         workflow = self.plan.workflow
@@ -158,7 +173,7 @@ async def refresh(services: Services, run_id: UUID) -> bool:
     if gate.bound(content):
         await gate.follow()
         return False
-    gate.check_edited(content)
+    await gate.check_edited(content)
     return await gate.supersede(content) is not None
 
 
@@ -194,7 +209,7 @@ async def _approval(gate: _Gate, sha: str | None) -> Checked | None:
             now = str(gate.request["commit_sha"])[:12]
             raise DevflowError("approval_superseded", f"the gate stands for commit {now}, not {seen.commit[:12]}")
         return Checked(request_id)
-    gate.check_edited(head)
+    await gate.check_edited(head)
     posted = await gate.supersede(head)
     if posted is None:
         return None
