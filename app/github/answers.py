@@ -19,6 +19,16 @@ from app.github.shapes import (
     Role,
 )
 
+# Each role, and how high the permission is that GitHub gives with it.
+_ROLES: dict[str, tuple[Role, int]] = {
+    "none": ("none", 0),
+    "read": ("read", 1),
+    "triage": ("triage", 1),
+    "write": ("write", 2),
+    "maintain": ("maintain", 2),
+    "admin": ("admin", 3),
+}
+
 
 def person_of(fields: Fields | None) -> Person:
     """Read a user; a missing one is a deleted account."""
@@ -62,18 +72,16 @@ def comment_of(fields: Fields) -> Comment:
 
 
 def permission_of(fields: Fields) -> Permission:
-    """Read the effective permission; a custom role counts as the base role that GitHub gives with it."""
-    roles: dict[str, Role] = {
-        "none": "none",
-        "read": "read",
-        "triage": "triage",
-        "write": "write",
-        "maintain": "maintain",
-        "admin": "admin",
-    }
-    role = roles.get(fields.maybe_text("role_name")) or roles.get(fields.text("permission"))
-    if role is None:
+    """Read the effective permission; a custom role counts as the base role that GitHub gives with it.
+
+    The role's name says more (triage, maintain) but is an organisation's to choose, so it never counts for more than
+    the permission.
+    """
+    permission, name = fields.text("permission"), fields.maybe_text("role_name")
+    if permission not in _ROLES:
         raise Unreadable("permission is not one of GitHub's")
+    said = name if name in _ROLES and _ROLES[name][1] <= _ROLES[permission][1] else permission
+    role = _ROLES[said][0]
     user = fields.maybe_child("user")
     return Permission(role, user.number("id") if user else None)
 
