@@ -20,7 +20,14 @@ from engine.store.installation import choose_home, find_programs, server_account
 from engine.store.migrate import upgrade
 from tests.servers import cluster_of
 
-_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+_SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "200",
+    # its workers are the superuser's: a database that one of them is in cannot be dropped by force
+    "autovacuum": "off",
+}
 _TEMPLATE = "migrated"
 
 
