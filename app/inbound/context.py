@@ -13,6 +13,7 @@ from app.github.faults import Gone, HostFault, Refused
 from app.github.shapes import ReactionTarget
 from app.inbound import config as configuration
 from app.inbound.responses import Reaction, Response
+from app.inbound.strangers import Strangers
 from app.surface.projector import Projector
 from engine.domain.config import RepositoryConfig
 from engine.facade import Engine
@@ -32,6 +33,7 @@ class House:
     clock: Clock
     projector: Projector
     cassette: tuple[str, bytes] | None = None
+    strangers: Strangers = field(default_factory=Strangers)
 
     @property
     def database(self) -> Database:

@@ -115,12 +115,12 @@ class PullHand:
         return {"head": content.head}
 
     async def find(self, key: str, content: Pull, since: datetime) -> list[Made]:
-        """Return the branch's pull request: the open one, else the newest."""
+        """Return the branch's pull request into the base: the open one, else the newest."""
         found = await self._of_branch(key, content)
         return [] if found is None else [found]
 
     async def _of_branch(self, key: str, content: Pull) -> Made | None:
-        found = await self._github.pulls_of(content.head)
+        found = [item for item in await self._github.pulls_of(content.head) if item.base_ref == content.base]
         ordered = sorted(found, key=lambda item: (item.state != "open", -item.number))
         return _pull(ordered[0], key) if ordered else None
 
@@ -156,7 +156,7 @@ class PullHand:
         if facts.get("draft") and not content.draft and not facts.get("closed"):
             await self._github.ready_for_review(facts["node_id"])
             new["draft"] = False
-        if content.closed and not facts.get("closed"):
+        if content.closed and not facts.get("closed") and not facts.get("by_others"):
             await self._github.update_pull(number, state="closed")
             new["closed"] = True
         return new
@@ -173,7 +173,7 @@ def _pull(item: shapes.Pull, key: str) -> Made:
         "title": item.title,
         "text": _digest(f"{item.title}\n{item.body}"),
         # somebody was faster and opened one for our branch: what they wrote stays
-        "by_others": marker_of(item.body) != key,
+        "by_others": not item.author.is_bot or marker_of(item.body) != key,
     }
     return Made(str(item.number), None, facts)
 

@@ -242,7 +242,7 @@ async def test_whoever_was_seen_is_told_when_nothing_comes_of_it(desk: Desk, mon
     async def broken(*_: object) -> None:
         raise RuntimeError("nobody foresaw this")
 
-    monkeypatch.setattr("app.inbound.handlers.comments.standing", broken)
+    monkeypatch.setattr("app.inbound.handlers.asking.standing", broken)
     for _ in range(MAX_ATTEMPTS):
         await desk.handle(guid)
         desk.clock.step(3600)

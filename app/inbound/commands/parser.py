@@ -194,6 +194,7 @@ def _make_markdown() -> MarkdownIt:
     parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     parser.inline.ruler.at("newline", _noting(newline))
     parser.inline.ruler.at("escape", _noting(escape))
+    parser.parse("text")  # its tables of rules are made now, and not by two threads at once
     return parser
 
 

@@ -1,18 +1,26 @@
 """What is known about a run when somebody answers it: its open question, and which question they had before them."""
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import RowMapping
 
+from app.github.shapes import Person, ReactionTarget
+from app.inbound.commands.parser import NearMiss, Parsed, parse
 from app.inbound.context import Context
-from app.inbound.permissions import Rules
+from app.inbound.permissions import Rules, Standing, may_steer, standing
 from app.surface.replies import Say
 from engine.domain.states import RequestState
 from engine.store import commands, surfaces
 from engine.store.approvals import OUTSIDE_PHASE
+
+_LONG = 2_000
+_READER = ThreadPoolExecutor(1, thread_name_prefix="reading")  # one, because more would take turns with the loop
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,32 @@ class Question:
     def is_outside(self) -> bool:
         """Whether the open request is about money or a lost conversation, and not about content."""
         return self.pending is not None and self.pending["phase_key"] == OUTSIDE_PHASE
+
+
+async def commands_in(body: str, *, prefixed: bool = False) -> list[Parsed | NearMiss]:
+    """Return the commands of a text; a long one is read beside the loop, which has others to answer meanwhile."""
+    if len(body) < _LONG:
+        return parse(body, prefixed=prefixed)
+    return await asyncio.get_running_loop().run_in_executor(_READER, partial(parse, body, prefixed=prefixed))
+
+
+async def received(
+    context: Context, target: ReactionTarget, issue_number: int, person: Person, approvers: Sequence[str]
+) -> Standing | None:
+    """Show that something was received and return who asked; None for a stranger who was answered often enough."""
+    place = (context.repository.id, issue_number, person.id)
+    is_tiring = context.house.strangers.is_tiring(*place)
+    if not is_tiring:
+        await context.acknowledge(target)
+    who = await standing(context.github, person)
+    if may_steer(who, approvers):
+        if is_tiring:
+            await context.acknowledge(target)  # they have come to rights since
+    elif is_tiring:
+        return None
+    else:
+        context.house.strangers.note(*place)
+    return who
 
 
 async def run_that_took(context: Context, tokens: Collection[str]) -> RowMapping | None:

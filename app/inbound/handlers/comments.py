@@ -11,12 +11,12 @@ from sqlalchemy import RowMapping
 
 from app.github.events import CommentCreated, CommentDeleted, CommentEdited
 from app.github.shapes import CommentTarget
-from app.inbound.commands.parser import NearMiss, Parsed, parse
+from app.inbound.commands.parser import NearMiss, Parsed
 from app.inbound.commands.registry import Who, table
 from app.inbound.context import Context
-from app.inbound.handlers.asking import Question, question_of, run_that_took
+from app.inbound.handlers.asking import Question, commands_in, question_of, received, run_that_took
 from app.inbound.handlers.steering import STEPS, Order, tokens
-from app.inbound.permissions import Standing, denied, may_steer, standing
+from app.inbound.permissions import Standing, denied, may_steer
 from app.inbound.responses import Handled, Reaction, Reply, Response, ignored
 from app.inbound.router import on
 from app.inbound.triggers import came_after
@@ -26,6 +26,7 @@ from app.surface.replies import Say
 from engine.domain.config import CommandStyle, RepositoryConfig
 from engine.domain.errors import DevflowError, Kind
 
+_OFTEN = "a stranger who was answered often enough"
 _log = logging.getLogger(__name__)
 
 
@@ -35,18 +36,22 @@ async def comment_created(context: Context, event: CommentCreated) -> Handled:
     comment = event.comment
     if comment.author.is_bot or event.sender.is_bot or comment.via_app or marker_of(comment.body):
         return ignored("no person wrote it")
-    if not parse(comment.body):
+    found = await commands_in(comment.body)
+    if not found:
         return ignored("no command in it")
     # when it comes again, the issue may have another run by now
     run = await run_that_took(context, tokens(comment.id)) or await _run_meant(context, event)
     if run is None:
         return await _without_run(context, event)
     question = await question_of(context, run)
-    found = parse(comment.body, prefixed=question.say.prefixed)
+    if question.say.prefixed:
+        found = await commands_in(comment.body, prefixed=True)
     if not found:
         return ignored("commands need the prefix here")
-    await context.acknowledge(CommentTarget(comment.id))
-    who = await standing(context.github, comment.author)
+    target, approvers = CommentTarget(comment.id), question.rules.approvers
+    who = await received(context, target, event.issue.number, comment.author, approvers)
+    if who is None:
+        return ignored(_OFTEN)
     return await _Conversation(context, event, who, question.say).carry_out(found, question)
 
 
@@ -88,11 +93,13 @@ async def _without_run(context: Context, event: CommentCreated) -> Handled:
         _log.info("the configuration of %s is broken: %s", context.repository.full_name, error)
         config = RepositoryConfig()
     say = Say(config.commands is CommandStyle.PREFIXED)
-    found = parse(event.comment.body, prefixed=say.prefixed or event.is_pull)
+    found = await commands_in(event.comment.body, prefixed=say.prefixed or event.is_pull)
     if not any(isinstance(one, Parsed) for one in found) and not any(_has_prefix(one) for one in found):
         return ignored("no command of ours, and no run")
-    await context.acknowledge(CommentTarget(event.comment.id))
-    who = await standing(context.github, event.comment.author)
+    target = CommentTarget(event.comment.id)
+    who = await received(context, target, event.issue.number, event.comment.author, config.approvers)
+    if who is None:
+        return ignored(_OFTEN)
     talk = _Conversation(context, event, who, say, config.approvers)
     first = found[0]
     if isinstance(first, NearMiss):

@@ -6,9 +6,8 @@ reviews before and after that is theirs; a run that has ended gets no answer.
 
 from app.github.events import ReviewSubmitted
 from app.github.shapes import ReviewComment, ReviewTarget
-from app.inbound.commands.parser import parse
 from app.inbound.context import Context
-from app.inbound.handlers.asking import Question, question_of, run_that_took
+from app.inbound.handlers.asking import Question, commands_in, question_of, received, run_that_took
 from app.inbound.permissions import Standing, check_decision, may_steer, standing
 from app.inbound.responses import Handled, Reaction, Reply, Response, ignored
 from app.inbound.router import on
@@ -35,12 +34,13 @@ async def review_submitted(context: Context, event: ReviewSubmitted) -> Handled:
     if run is None or (RunState(run["state"]).terminal and not again):
         return ignored("no live run's pull request")
     question = await question_of(context, run)
-    who = await standing(context.github, review.author)
     action = _ACTIONS.get(review.state)
     if action is None:
-        return await _only_comments(context, event, question, who)
+        return await _only_comments(context, event, question)
     target = ReviewTarget(review.node_id, event.pull.number)
-    await context.acknowledge(target)
+    who = await received(context, target, event.pull.number, review.author, question.rules.approvers)
+    if who is None:
+        return ignored("a stranger who was answered often enough")
     try:
         check_decision(who, action, question.rules)
         if question.is_outside and not again:
@@ -68,9 +68,12 @@ async def review_submitted(context: Context, event: ReviewSubmitted) -> Handled:
     return Handled(f"review: {action}", [Reaction(target, "rocket")])
 
 
-async def _only_comments(context: Context, event: ReviewSubmitted, question: Question, who: Standing) -> Handled:
+async def _only_comments(context: Context, event: ReviewSubmitted, question: Question) -> Handled:
     """Explain where commands in a review's text go; ordinary reviews without a verdict get no answer."""
-    if not may_steer(who, question.rules.approvers) or not parse(event.review.body, prefixed=question.say.prefixed):
+    if not await commands_in(event.review.body, prefixed=question.say.prefixed):
+        return ignored("a review without a verdict")
+    who = await standing(context.github, event.review.author)
+    if not may_steer(who, question.rules.approvers):
         return ignored("a review without a verdict")
     return _refused(event, who, replies.review_commands(question.say), "commands in a review")
 
