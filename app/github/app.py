@@ -122,6 +122,10 @@ class GitHubApp:
         row = await self._row(repository_id)
         return f"{self.server_url}/{row['full_name']}.git", token
 
+    def forget_token(self, token: Token) -> None:
+        """Forget a token that git was refused with; a token can be revoked before its end."""
+        self._tokens.discard(token)
+
     async def slug(self) -> str:
         """Return the App's own name at GitHub, asked for once; raises a fault (`Unauthorised`: a wrong id or key)."""
         async with self._asking_slug:

@@ -114,6 +114,10 @@ class Tokens:
         if (kept := self._kept.get(key)) is not None and kept.auth is credential:
             del self._kept[key]
 
+    def discard(self, token: Token) -> None:
+        """Forget a token that was refused, whatever it was for."""
+        self._kept = {key: kept for key, kept in self._kept.items() if kept is not token}
+
     async def _mint(self, key: _Key) -> Token:
         installation_id, repository_id, purpose = key
         wanted = PERMISSIONS[purpose]

@@ -54,7 +54,8 @@ class GitHubRemotes:
                 "repository_not_found", f"GitHub gives no access to the repository: {fault}", recovery_hint=hint
             )
         else:
-            return Remote(url=url, environment=git_environment(self._app.server_url, token.value))
+            environment = git_environment(self._app.server_url, token.value)
+            return Remote(url=url, environment=environment, refused=lambda: self._app.forget_token(token))
         raise error
 
 

@@ -63,6 +63,7 @@ _OUTAGE = re.compile(
     r"|Empty reply from server|Recv failure|SSL_connect|SSL connection timeout|gnutls_handshake|early EOF"
     r"|git did not end within"
 )
+_NO_CREDENTIAL = re.compile(r"could not read (Username|Password)|Authentication failed|returned error: 401\b")
 _SHORTEST_TOKEN = 16
 _CREDENTIAL_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -240,6 +241,11 @@ class Git:
 def is_outage(stderr: str) -> bool:
     """Whether a network command failed because the server cannot be reached now, and may be tried again later."""
     return _OUTAGE.search(stderr) is not None
+
+
+def is_unauthorised(stderr: str) -> bool:
+    """Whether a network command failed because the server does not take the credential."""
+    return _NO_CREDENTIAL.search(stderr) is not None
 
 
 def split_nul(output: bytes) -> list[str]:

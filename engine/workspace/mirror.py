@@ -20,7 +20,16 @@ from git import Blob, Repo, Tree
 from engine.atomic_file import write_file
 from engine.domain.errors import DevflowError
 from engine.ports import Remote
-from engine.workspace.git import Git, GitFailed, base_environment, check_version, git, is_outage, split_nul
+from engine.workspace.git import (
+    Git,
+    GitFailed,
+    base_environment,
+    check_version,
+    git,
+    is_outage,
+    is_unauthorised,
+    split_nul,
+)
 from engine.workspace.rules import RUNS_FOLDER
 
 MAX_READ_BYTES = 4 << 20
@@ -159,6 +168,13 @@ class Mirror:
         await clone.run("config", "--remove-section", "remote.origin", check=False)
         return True
 
+    def may_pass(self, stderr: str) -> bool:
+        """Whether a network command may be tried again: after an outage, or with the host's next credential."""
+        if self.remote.refused is not None and is_unauthorised(stderr):
+            self.remote.refused()
+            return True
+        return is_outage(stderr)
+
     async def _fetch(self, refspec: str) -> None:
         options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--update-shallow")
         await self._network("fetch", *options, "--", self.remote.url, refspec)
@@ -168,7 +184,7 @@ class Mirror:
             return (await self.git.run(*args, env=self.remote.environment)).text
         except GitFailed as error:
             reason = _reason(error.result.stderr)
-            if is_outage(error.result.stderr):
+            if self.may_pass(error.result.stderr):
                 raise DevflowError("github_unavailable", f"the repository does not answer: {reason}") from error
             if "couldn't find remote ref" in reason or "not our ref" in reason:
                 raise DevflowError("base_not_found", reason) from error

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from engine import failpoints
 from engine.domain.errors import DevflowError, Fenced
-from engine.workspace.git import IDENTITY_EMAIL, Git, GitFailed, GitResult, is_outage
+from engine.workspace.git import IDENTITY_EMAIL, Git, GitFailed, GitResult
 from engine.workspace.mirror import Mirror
 
 RUN_TRAILER = "Devflow-Run"
@@ -130,15 +130,15 @@ async def _push(mirror: Mirror, branch: str, new: str, expected: str | None) -> 
     with failpoints.around(failpoints.Effect.GIT_PUSH):
         result = await mirror.git.run("push", *arguments, env=remote.environment, check=False)
         if result.code != 0:
-            raise _refusal(branch, result)
+            raise _refusal(mirror, branch, result)
 
 
-def _refusal(branch: str, result: GitResult) -> DevflowError:
+def _refusal(mirror: Mirror, branch: str, result: GitResult) -> DevflowError:
     rows = [line.split("\t") for line in os.fsdecode(result.stdout).splitlines() if line.startswith("!\t")]
     if not rows:
         fatal = [line for line in result.stderr.splitlines() if line.startswith(("fatal:", "error:"))]
         said = (fatal or result.stderr.splitlines() or ["git gave no reason"])[0][:300]
-        if is_outage(result.stderr):
+        if mirror.may_pass(result.stderr):
             return DevflowError("github_unavailable", f"the repository does not answer: {said}")
         return _unreachable(said)
     reason = rows[0][-1]
