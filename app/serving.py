@@ -23,6 +23,7 @@ from engine.domain.errors import EXIT_OK, DevflowError
 from engine.settings import Settings
 
 _DOOR_CLOSES_SECONDS = 10
+_BACKLOG = 2048
 
 
 async def serve(settings: Settings, host: str, port: int, workers: int | None) -> int:
@@ -134,7 +135,7 @@ async def _introduce(hosted: Host, settings: AppSettings) -> None:
 
 @contextlib.contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Yield a socket that is bound before anything else is begun; raises `usage` where that cannot be."""
+    """Yield a socket that listens before anything else is begun; raises `usage` where that cannot be."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # named, because asyncio turns Nagle's algorithm off only where it sees the protocol
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -142,6 +143,8 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
+            # at once: what comes before all else has started waits here, and who comes second to a port hears of it
+            listener.listen(_BACKLOG)
         except (OSError, OverflowError) as error:
             hint = "choose another address with --host and --port"
             raise DevflowError("usage", f"cannot listen on {host}:{port}: {error}", recovery_hint=hint) from None
