@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 _BACK_OFF_FIRST = 1.0
 _BACK_OFF_MOST = 60.0
 _UNWIND_SECONDS = 30.0
+# An outage of somebody else's needs no traceback each time that it is tried again.
+_WAITED_OUT = ("database_unavailable", "github_unavailable")
 
 
 class Dispatcher(Generic[Key]):
@@ -116,7 +118,7 @@ class Dispatcher(Generic[Key]):
         except Fenced as lost:
             _log.info("%s", lost)
         except Exception as error:  # noqa: BLE001 - logged below, with its traceback
-            known = isinstance(error, DevflowError) and error.code == "database_unavailable"
+            known = isinstance(error, DevflowError) and error.code in _WAITED_OUT
             delay = self._back_off(key)
             _log.error(
                 "%s %s failed and is left alone for %.0f s: %s", self._what, key, delay, error, exc_info=not known
