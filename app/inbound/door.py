@@ -8,6 +8,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
@@ -38,6 +39,13 @@ class Refusal(Exception):  # noqa: N818 - what the door says, not a fault of it
         super().__init__(str(error))
 
 
+@dataclass
+class _Load:
+    """How much of a request is in memory: from its first byte until it is answered, checked and stored included."""
+
+    size: int = 0
+
+
 class Door:
     """Takes webhook requests; `secrets` are all valid at once, so that one can be changed for another."""
 
@@ -55,8 +63,9 @@ class Door:
 
     async def receive(self, request: Request) -> Response:
         """Answer one request: 202 stored, 200 known already, else why not."""
+        load = _Load()
         try:
-            delivery = await self._read(request)
+            delivery = await self._read(request, load)
             new = await self._mailbox.put(delivery)
         except Refusal as refusal:
             return _refused(refusal.status, refusal.error)
@@ -65,9 +74,11 @@ class Door:
         except DevflowError as error:
             _log.warning("a delivery could not be stored: %s", error)
             return _refused(503, error)
+        finally:
+            self._in_flight -= load.size
         return JSONResponse({"delivery": delivery.delivery_id}, status_code=202 if new else 200)
 
-    async def _read(self, request: Request) -> NewDelivery:
+    async def _read(self, request: Request, load: "_Load") -> NewDelivery:
         headers = request.headers
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Refusal(415, _wrong("the body must be application/json", "set the App's content type to JSON"))
@@ -77,7 +88,7 @@ class Door:
         announced = headers.get("content-length", "")
         if announced.isascii() and announced.isdecimal() and int(announced[:20]) > MAX_BODY:
             raise _too_large()
-        body = await self._body(request)
+        body = await self._body(request, load)
         signature = headers.get("x-hub-signature-256")
         # hashing a large body would hold up everybody else's
         valid = (
@@ -91,15 +102,14 @@ class Door:
         kept = {name: value[:100] for name in _KEPT if (value := headers.get(name, "")) and value.isprintable()}
         return NewDelivery(delivery_id=delivery_id, event=event, headers=kept, body=body)
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Request, load: "_Load") -> bytes:
         chunks: list[bytes] = []
-        size = 0
         try:
             async with asyncio.timeout(_BODY_SECONDS):
                 async for chunk in request.stream():
-                    size += len(chunk)
+                    load.size += len(chunk)
                     self._in_flight += len(chunk)
-                    if size > MAX_BODY:
+                    if load.size > MAX_BODY:
                         raise _too_large()
                     if self._in_flight > _IN_FLIGHT:
                         busy = DevflowError("database_unavailable", "too much is arriving at once")
@@ -107,8 +117,6 @@ class Door:
                     chunks.append(chunk)
         except TimeoutError:
             raise Refusal(400, _wrong("the body did not arrive in time")) from None
-        finally:
-            self._in_flight -= size
         return b"".join(chunks)
 
 
