@@ -40,6 +40,7 @@ agent_sessions = Table(
     of_run(),
     one_of("state", SessionState),
     Index("agent_sessions_of_a_phase", "repository_id", "run_id", "phase_key"),
+    Index("agent_sessions_of_run", "run_id"),
 )
 
 session_messages = Table(

@@ -91,6 +91,7 @@ projections = Table(
         "run_id",
         postgresql_where=text("dirty OR claimed_by IS NOT NULL OR again_at IS NOT NULL"),
     ),
+    Index("projections_of_run", "run_id"),
 )
 
 surfaces = Table(

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from engine.domain.errors import DevflowError
 from engine.store.database import Database, Transaction
 
-REVISIONS = ("0001", "0002")  # oldest first; the last one is what this code works with
+REVISIONS = ("0001", "0002", "0003")  # oldest first; the last one is what this code works with
 
 _LOCK = 0x64657666  # any number that every version of Devflow agrees on
 

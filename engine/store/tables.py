@@ -166,6 +166,7 @@ run_inputs = Table(
     Column("input_hash", Text, nullable=False),
     PrimaryKeyConstraint("repository_id", "run_id"),
     of_run(),
+    Index("run_inputs_of_run", "run_id"),
 )
 
 bindings = Table(
@@ -182,6 +183,7 @@ bindings = Table(
     Column("binding_hash", Text, nullable=False),
     PrimaryKeyConstraint("repository_id", "run_id", "role"),
     of_run(),
+    Index("bindings_of_run", "run_id"),
 )
 
 phases = Table(
@@ -207,6 +209,7 @@ phases = Table(
     UniqueConstraint("repository_id", "run_id", "position"),
     of_run(),
     one_of("state", PhaseState),
+    Index("phases_of_run", "run_id"),
 )
 
 events = Table(
@@ -226,6 +229,7 @@ events = Table(
     PrimaryKeyConstraint("repository_id", "run_id", "seq"),
     UniqueConstraint("repository_id", "run_id", "key"),
     of_run(),
+    Index("events_of_run", "run_id", "seq"),
 )
 
 artifacts = Table(
@@ -246,6 +250,7 @@ artifacts = Table(
     time("created_at", now=True),
     PrimaryKeyConstraint("repository_id", "run_id", "phase_key", "round", "attempt"),
     of_run(),
+    Index("artifacts_of_run", "run_id"),
 )
 
 checks = Table(
@@ -266,6 +271,7 @@ checks = Table(
     PrimaryKeyConstraint("repository_id", "run_id", "phase_key", "round", "attempt", "name"),
     of_run(),
     one_of("expected", ("pass", "fail")),
+    Index("checks_of_run", "run_id"),
 )
 
 approval_requests = Table(
@@ -296,6 +302,7 @@ approval_requests = Table(
         unique=True,
         postgresql_where=text("state = 'pending'"),
     ),
+    Index("approval_requests_of_run", "run_id"),
 )
 
 decisions = Table(
@@ -318,6 +325,7 @@ decisions = Table(
         ondelete="CASCADE",
     ),
     one_of("action", Action),
+    Index("decisions_of_request", "request_id"),
 )
 
 consents = Table(
