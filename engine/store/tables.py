@@ -230,6 +230,7 @@ events = Table(
     UniqueConstraint("repository_id", "run_id", "key"),
     of_run(),
     Index("events_of_run", "run_id", "seq"),
+    Index("events_of_type", "run_id", "type"),
 )
 
 artifacts = Table(

@@ -1,6 +1,7 @@
 -- Indexes for what is asked by a run alone, without its repository. Frozen: a later change is a revision of its own.
 
 CREATE INDEX events_of_run ON events (run_id, seq);
+CREATE INDEX events_of_type ON events (run_id, type);
 CREATE INDEX phases_of_run ON phases (run_id);
 CREATE INDEX artifacts_of_run ON artifacts (run_id);
 CREATE INDEX checks_of_run ON checks (run_id);
