@@ -23,15 +23,24 @@ from typing import Any
 
 from detect_secrets import plugins
 
+_LOOKS = ("app.cli", "app.serving", "app.settings")
 PRELOADED = (
     "alembic.command",
     "anyio._backends._asyncio",
+    "app.hosting",
+    "app.server",
     "asyncpg",
+    "fastapi",
+    "github",
+    "github.Requester",
+    "jwt.algorithms",
     "openai.resources.chat.completions",
     "rich.markdown",
     "rich.table",
     "sqlalchemy.dialects.postgresql.asyncpg",
     "typer._adapters",
+    "uvicorn.lifespan.off",
+    "uvicorn.protocols.http.h11_impl",
 )
 
 
@@ -92,7 +101,7 @@ def _become(request: dict[str, Any], standard: list[int]) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=os.isatty(stream.fileno()))  # type: ignore[union-attr]
     # what looks at the environment or at the terminal while it is imported has to look again
-    for name in [name for name in sys.modules if name.partition(".")[0] == "app"]:
+    for name in [name for name in sys.modules if name in _LOOKS or name.startswith("app.local")]:
         del sys.modules[name]
     importlib.reload(sys.modules["engine.failpoints"])
     runpy.run_module("app.cli", run_name="__main__", alter_sys=True)

@@ -52,6 +52,11 @@ class Process:
         """What it has printed on standard error so far."""
         return self._err.read_text()
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self.code is not None or bool(select.select([self._status], [], [], 0)[0])
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         os.kill(self.pid, number)
