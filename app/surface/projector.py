@@ -134,7 +134,8 @@ class Projector:
         async with self._database.read() as tx:
             known = await rows.of_run(tx, view.run_id)
         pulls = [row for row in known if row["kind"] == PullHand.kind and row["external_id"]]
-        checks = [row for row in known if row["kind"] == CheckHand.kind and row["external_id"]]
+        # also those whose creation got no answer: what it left on a commit must not stay there as it is
+        checks = [row for row in known if row["kind"] == CheckHand.kind and (row["external_id"] or row["attempted_at"])]
         pull = int(pulls[0]["external_id"]) if pulls else None
         comments = [row for row in known if row["kind"] == CommentHand.kind and row["external_id"]]
         shown = Shown(
