@@ -4,7 +4,9 @@ What the handler decided is stored before any of it is carried out. A fault that
 as it takes; one that nobody foresaw is tried a few times and then kept as failed, with its traceback in the log.
 """
 
+import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -45,6 +47,7 @@ class Inbox:
         self._house = house
         self._worker_id = worker_id
         self._dead_after_seconds = dead_after_seconds
+        self._replying: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def waiting(self) -> list[str]:
         """Return the deliveries that are due."""
@@ -134,7 +137,9 @@ class Inbox:
         for response in responses:
             try:
                 if isinstance(response, Reply):
-                    await applier.reply(response.key, response.issue_number, response.body)
+                    # two comments may call for the same reply, and the second one has to see the first
+                    async with self._replying[context.repository.id]:
+                        await applier.reply(response.key, response.issue_number, response.body)
                 else:
                     await context.github.react(response.target, response.content)
             except (Gone, Refused) as fault:
