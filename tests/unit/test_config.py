@@ -77,7 +77,11 @@ def test_no_checks_at_all_is_another_thing_than_checks_not_set() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("chekcs: {}", ".github/devflow.yml:1: chekcs: found an unknown key, allowed: abort_on_unlabel, approvers, budget_usd, checks"),
+        (
+            "chekcs: {}",
+            ".github/devflow.yml:1: chekcs: found an unknown key, allowed: abort_on_unlabel, approvers, "
+            "budget_usd, checks",
+        ),
         ("checks:\n  all: {run: x}", '.github/devflow.yml:2: checks.all: found "all"'),
         ("checks:\n  a b: {run: x}", '.github/devflow.yml:2: checks.a b: found the key "a b", allowed: a check'),
         ("checks:\n  a: {rum: x}", "checks.a.run: found nothing, allowed: a shell command"),
