@@ -3,7 +3,7 @@
 The terminal answers with a path, the GitHub side with an URL and a short-lived credential; the engine sees neither.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,11 +15,14 @@ class Remote:
     `url` is anything git takes as one and never contains a credential; `environment` is added to the environment of
     git's network commands (`GIT_ASKPASS`, `GIT_SSH_COMMAND`, `GIT_CONFIG_COUNT` and its like) and never stored.
     `refused`, where the host can give another credential, is told that the server does not take this one.
+    `before_push` is awaited before anything of a run is pushed, by a host whose database may be lost with the machine:
+    it keeps what is committed so far, and what it raises stops the push.
     """
 
     url: str
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     refused: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+    before_push: Callable[[], Awaitable[None]] | None = field(default=None, repr=False, compare=False)
 
 
 class Remotes(Protocol):

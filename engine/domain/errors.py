@@ -95,6 +95,8 @@ ERRORS: dict[str, ErrorSpec] = {
     "run_in_flight": _refused("wait until that run has ended, or abort it", 409),
     "permission_denied": _refused("ask somebody who has write permission on the repository", 403),
     "github_unavailable": _refused("nothing to do: it is tried again until it answers", 503, Kind.RECOVERABLE),
+    "state_invalid": _refused("delete the state ref that the message names, then put the label on again", 409),
+    "state_busy": _refused("nothing to do: the step that holds the issue goes on", 409, Kind.RECOVERABLE),
     "usage": _refused("see `devflow --help`", 400),
     # in a run, a person can mend it
     "budget_exceeded": _paused("raise the cap: `devflow approve RUN --note '+2.00'`"),

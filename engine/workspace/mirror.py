@@ -92,9 +92,23 @@ class Mirror:
     async def head_of_remote(self, branch: str) -> str | None:
         """Ask the remote where the branch is, None where it has no such branch; raises `repository_not_found`."""
         ref = f"refs/heads/{branch}"
-        result = await self._network("ls-remote", "--quiet", "--refs", "--", self.remote.url, ref)
-        found = {name: sha for sha, name in (line.split("\t", 1) for line in result.splitlines())}
-        return found.get(ref)
+        return (await self.refs_of_remote(ref)).get(ref)
+
+    async def refs_of_remote(self, pattern: str) -> dict[str, str]:
+        """Ask the remote for its refs by full name or pattern (`refs/x/*`); returns them with what they point to."""
+        lines = await self._network("ls-remote", "--quiet", "--refs", "--", self.remote.url, pattern)
+        return {name: sha for sha, name in (line.split("\t", 1) for line in lines.splitlines())}
+
+    async def fetch_ref(self, ref: str, commit: str) -> None:
+        """Bring what a ref of any kind points to here, without its history; raises as `fetch`."""
+        if await self.has_object(commit):
+            return
+        async with self._locked():
+            await self._fetch(ref, "--depth=1")
+
+    async def has_object(self, sha: str) -> bool:
+        """Tell whether an object of any kind is here."""
+        return (await self.git.run("cat-file", "-e", sha, check=False)).code == 0
 
     async def read_files(self, commit: str, prefixes: Iterable[str]) -> dict[str, bytes]:
         """Return the ordinary files of a commit that are named by, or lie below, one of the prefixes.
@@ -175,9 +189,9 @@ class Mirror:
             return True
         return is_outage(stderr)
 
-    async def _fetch(self, refspec: str) -> None:
+    async def _fetch(self, refspec: str, *more: str) -> None:
         options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--update-shallow")
-        await self._network("fetch", *options, "--", self.remote.url, refspec)
+        await self._network("fetch", *options, *more, "--", self.remote.url, refspec)
 
     async def _network(self, *args: str) -> str:
         try:

@@ -120,8 +120,14 @@ async def _set_ref(git: Git, ref: str, new: str, before: str | None) -> None:
 
 
 async def _push(mirror: Mirror, branch: str, new: str, expected: str | None) -> None:
+    if mirror.remote.before_push is not None:
+        await mirror.remote.before_push()
+    await push_ref(mirror, f"refs/heads/{branch}", new, expected=expected)
+
+
+async def push_ref(mirror: Mirror, ref: str, new: str, *, expected: str | None) -> None:
+    """Move any ref in the repository from `expected` (None: it does not exist) to `new`; errors as in `push`."""
     remote = mirror.remote
-    ref = f"refs/heads/{branch}"
     options = ["--porcelain", "--no-verify", "--no-follow-tags", "--no-signed", "--recurse-submodules=no"]
     options.append(f"--force-with-lease={ref}:{expected or ''}")
     if _is_foreign(remote.url):
@@ -130,7 +136,7 @@ async def _push(mirror: Mirror, branch: str, new: str, expected: str | None) -> 
     with failpoints.around(failpoints.Effect.GIT_PUSH):
         result = await mirror.git.run("push", *arguments, env=remote.environment, check=False)
         if result.code != 0:
-            raise _refusal(mirror, branch, result)
+            raise _refusal(mirror, ref.removeprefix("refs/heads/"), result)
 
 
 def _refusal(mirror: Mirror, branch: str, result: GitResult) -> DevflowError:
