@@ -15,14 +15,21 @@ class Remote:
     `url` is anything git takes as one and never contains a credential; `environment` is added to the environment of
     git's network commands (`GIT_ASKPASS`, `GIT_SSH_COMMAND`, `GIT_CONFIG_COUNT` and its like) and never stored.
     `refused`, where the host can give another credential, is told that the server does not take this one.
-    `before_push` is awaited before anything of a run is pushed, by a host whose database may be lost with the machine:
-    it keeps what is committed so far, and what it raises stops the push.
+    `before_push`, of a host whose database may be lost with the machine, is awaited before anything of a run is pushed.
     """
 
     url: str
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     refused: Callable[[], None] | None = field(default=None, repr=False, compare=False)
-    before_push: Callable[[], Awaitable[None]] | None = field(default=None, repr=False, compare=False)
+    before_push: "Keep | None" = field(default=None, repr=False, compare=False)
+
+
+Keep = Callable[[], Awaitable[None]]
+"""Returns when everything that is committed so far would survive this machine; raises where it would not."""
+
+
+async def kept_by_database() -> None:
+    """Do nothing: where the database outlives the machine, what is committed is kept."""
 
 
 class Remotes(Protocol):

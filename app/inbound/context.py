@@ -17,6 +17,7 @@ from app.inbound.strangers import Strangers
 from app.surface.projector import Projector
 from engine.domain.config import RepositoryConfig
 from engine.facade import Engine
+from engine.ports import Keep, kept_by_database
 from engine.start import HostedRepository
 from engine.store import surfaces
 from engine.store.database import Database
@@ -26,7 +27,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class House:
-    """What all handlers of a process share; `cassette` is the recorded agent of every run that is started here."""
+    """What all handlers of a process share.
+
+    `cassette` is the recorded agent of every run that is started here, `workflow` what a plain label starts where the
+    repository's own choice is not wanted. `keep` is awaited before what was decided shows on GitHub.
+    """
 
     engine: Engine
     app: GitHubApp
@@ -34,6 +39,8 @@ class House:
     projector: Projector
     cassette: tuple[str, bytes] | None = None
     strangers: Strangers = field(default_factory=Strangers)
+    workflow: str | None = None
+    keep: Keep = kept_by_database
 
     @property
     def database(self) -> Database:

@@ -84,6 +84,7 @@ class Inbox:
             return
         handled, context = await self._decide(row, event)
         if context is not None:
+            await self._house.keep()
             await self._carry_out(context, handled.responses)
         repository_id = context.repository.id if context else 0
         await self._finish(row, "ignored" if handled.ignored else "handled", handled.outcome[:500], repository_id)

@@ -22,6 +22,7 @@ from app.surface.reading import read_view
 from app.surface.view import Links, RunView
 from engine.domain.errors import DevflowError, Fenced
 from engine.facade import Engine
+from engine.ports import Keep, kept_by_database
 from engine.store import hosted, projections
 from engine.store import surfaces as rows
 
@@ -33,10 +34,20 @@ _log = logging.getLogger(__name__)
 
 
 class Projector:
-    """Shows the runs of one engine on GitHub. `worker_id` is a presence's, by which its claims are held."""
+    """Shows the runs of one engine on GitHub. `worker_id` is a presence's, by which its claims are held.
+
+    `keep` is awaited before a run is shown.
+    """
 
     def __init__(
-        self, engine: Engine, app: GitHubApp, clock: Clock, *, worker_id: UUID, dead_after_seconds: float
+        self,
+        engine: Engine,
+        app: GitHubApp,
+        clock: Clock,
+        *,
+        worker_id: UUID,
+        dead_after_seconds: float,
+        keep: Keep = kept_by_database,
     ) -> None:
         self._engine = engine
         self._database = engine.database
@@ -44,6 +55,7 @@ class Projector:
         self._clock = clock
         self._worker_id = worker_id
         self._dead_after = dead_after_seconds
+        self._keep = keep
 
     async def handle(self, key: str) -> None:
         """Show the run whose id the doorbell names."""
@@ -69,6 +81,7 @@ class Projector:
         again_at: datetime | None = None
         error: str | None = None
         try:
+            await self._keep_first()
             again_at = await self._look_and_show(run_id)
         except RetryLater as later:
             error = str(later)
@@ -83,6 +96,14 @@ class Projector:
     async def unsettle(self, repository_id: int, comment_id: int) -> None:
         """Have a comment of ours put right that somebody else has edited or deleted."""
         await unsettle(self._database, repository_id, comment_id)
+
+    async def _keep_first(self) -> None:
+        try:
+            await self._keep()
+        except DevflowError as error:
+            if error.code != "github_unavailable":
+                raise
+            raise RetryLater(error.message) from error
 
     async def _release(self, run_id: UUID, again_at: datetime | None, error: str | None) -> None:
         try:

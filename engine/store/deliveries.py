@@ -150,6 +150,11 @@ async def prune(tx: Transaction, days: float = KEEP_DAYS) -> int:
     return (await tx.execute(delete(table).where(table.c.state != "received", old))).rowcount
 
 
+async def forget_bodies(tx: Transaction) -> None:
+    """Empty what finished deliveries brought; that they are known is all that still counts."""
+    await tx.execute(update(table).where(table.c.state != "received", table.c.body != b"").values(body=b""))
+
+
 def _due(now: datetime) -> Any:
     return or_(table.c.not_before.is_(None), table.c.not_before <= now)
 

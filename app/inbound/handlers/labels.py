@@ -98,7 +98,7 @@ class _Labelling:
         if self.event.label.casefold() not in {label.casefold() for label in issue.labels} and known is None:
             return ignored("the label is off again")
         try:
-            started = await self._start(workflow or None)
+            started = await self._start(workflow or self.context.house.workflow)
         except DevflowError as error:
             return await self._not_started(error, Say(config.commands is CommandStyle.PREFIXED))
         handled = await self._started(started, config)
