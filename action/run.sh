@@ -9,4 +9,4 @@ done
 unset PYTHONHOME PYTHONSTARTUP PYTHONINSPECT
 export PYTHONPATH="$DEVFLOW_ACTION"
 # One stream, so that the order of lines is kept: some of them are commands to the runner.
-exec "$DEVFLOW_VENV/bin/python" -P -m app.cli action 2>&1
+exec "$DEVFLOW_VENV/bin/python" -u -P -m app.cli action 2>&1
