@@ -4,6 +4,7 @@ The command line, the server and the Action call these methods and nothing below
 run: two runs on one engine, or one run on two engines, cannot mix.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,7 +25,7 @@ from engine.runner.refresh import refresh
 from engine.services import Services
 from engine.settings import Settings
 from engine.start import HostedStart, Started, StartRequest, create_run_from
-from engine.store import leases, migrate, runs
+from engine.store import leases, migrate, runs, snapshot
 from engine.store.database import Database
 from engine.store.embedded import open_embedded
 from engine.store.events import clean_json
@@ -113,6 +114,16 @@ class Engine(Reader):
             if tx.row["lease_worker"] == worker_id:
                 return None
             return await leases.live_holder(tx, self.settings.worker_dead_after_seconds)
+
+    async def import_run(self, data: bytes) -> UUID:
+        """Write the run of a snapshot into the database; returns its id. The same run again changes nothing.
+
+        Raises `snapshot_invalid` before anything is written, and `snapshot_conflict`.
+        """
+        read = await asyncio.to_thread(snapshot.read_snapshot, data)
+        async with self.database.transaction() as tx:
+            await snapshot.import_run(tx, read)
+        return read.run_id
 
     async def settle(self, run_id: UUID) -> None:
         """Write the report of a run that has ended and has none, in this process."""

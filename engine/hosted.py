@@ -11,12 +11,13 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from engine import control
+from engine.domain.canonical import input_hash
 from engine.domain.config import OnConflict
 from engine.domain.errors import DevflowError
 from engine.domain.ids import short_id, uuid7
 from engine.domain.safe_text import clean_untrusted, strip_hidden
 from engine.domain.states import RunState
-from engine.prepare import Prepared, frozen_cassette, input_hash, insert_run, prepare
+from engine.prepare import Prepared, frozen_cassette, insert_run, prepare
 from engine.services import Services
 from engine.start import HostedRepository, HostedStart, Started, Trigger, title_of
 from engine.store import jobs, projections, runs

@@ -16,7 +16,7 @@ from engine.agents.replay_agent import parse_cassette
 from engine.catalog import REPOSITORY_PREFIXES, Catalog
 from engine.consents import Consents
 from engine.domain.binding import Binding, bind
-from engine.domain.canonical import canonical_body, canonical_json, content_hash, sha256_hex
+from engine.domain.canonical import canonical_body, content_hash, sha256_hex
 from engine.domain.config import Check, RepositoryConfig, checks_of, detect_checks, with_extra_checks
 from engine.domain.events import RunCreated
 from engine.domain.persona import Persona
@@ -110,12 +110,6 @@ def frozen_cassette(cassette: tuple[str, bytes] | None) -> dict[str, str] | None
         return None
     parse_cassette(cassette[1], cassette[0])
     return {"name": cassette[0], "body": cassette[1].decode()}
-
-
-def input_hash(requirements_md: str, objective: str, metadata: Json, extra: Json) -> str:
-    """Return SHA-256 (hex) over a run's input."""
-    inputs = {"requirements_md": requirements_md, "objective": objective, "metadata": metadata, "extra": extra}
-    return sha256_hex(canonical_json(inputs).encode())
 
 
 async def insert_run(

@@ -12,7 +12,7 @@ from sqlalchemy import RowMapping
 from engine import documents, views
 from engine.domain.states import RunState
 from engine.runner.report import build_report, report_markdown
-from engine.store import approvals, events, leases, runs
+from engine.store import approvals, events, leases, runs, snapshot
 from engine.store.database import Database
 
 
@@ -94,6 +94,11 @@ class Reader:
         if broken is None and (len(rows) != run["event_seq"] or (rows and rows[-1]["hash"] != run["event_hash"])):
             broken = len(rows) + 1
         return len(rows), broken
+
+    async def export_run(self, run_id: UUID, conversations: bool = True) -> bytes:
+        """Return the run with all its rows as a snapshot; see `snapshot.export_run`."""
+        async with self.database.read(consistent=True) as tx:
+            return await snapshot.export_run(tx, run_id, conversations=conversations)
 
     async def requests(self, run_id: UUID) -> list[RowMapping]:
         """Return the rows of the run's approval requests, in the order in which they were posted."""

@@ -5,13 +5,14 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping
 
+from engine.domain.canonical import input_hash
 from engine.domain.errors import DevflowError
 from engine.domain.events import PhaseSkipped
 from engine.domain.ids import uuid7
 from engine.domain.states import PhaseState, RunState
 from engine.domain.workflow import Workflow
 from engine.hosted import run_in_flight
-from engine.prepare import input_hash, run_created, write_bindings
+from engine.prepare import run_created, write_bindings
 from engine.runner.plan import load_plan
 from engine.services import Services
 from engine.store import commands, jobs, phases, projections, runs

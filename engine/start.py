@@ -10,14 +10,14 @@ from pathlib import Path
 from uuid import UUID
 
 from engine.catalog import REPOSITORY_PREFIXES, Catalog
-from engine.domain.canonical import content_hash
+from engine.domain.canonical import content_hash, input_hash
 from engine.domain.config import OnConflict
 from engine.domain.envelope import FrozenTrigger
 from engine.domain.errors import DevflowError
 from engine.domain.ids import uuid7
 from engine.domain.safe_text import clean_untrusted, strip_hidden
 from engine.ports import Remotes
-from engine.prepare import Choices, frozen_cassette, input_hash, insert_run, prepare
+from engine.prepare import Choices, frozen_cassette, insert_run, prepare
 from engine.services import Services
 from engine.settings import Settings
 from engine.store import jobs

@@ -28,3 +28,9 @@ def canonical_body(model: BaseModel) -> str:
 def content_hash(model: BaseModel) -> str:
     """Return the SHA-256 of the model's canonical body."""
     return sha256_hex(canonical_body(model).encode())
+
+
+def input_hash(requirements_md: str, objective: str, metadata: dict[str, Any], extra: dict[str, Any]) -> str:
+    """Return SHA-256 (hex) over a run's input."""
+    inputs = {"requirements_md": requirements_md, "objective": objective, "metadata": metadata, "extra": extra}
+    return sha256_hex(canonical_json(inputs).encode())

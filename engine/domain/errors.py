@@ -92,6 +92,8 @@ ERRORS: dict[str, ErrorSpec] = {
     "illegal_transition": _refused("see where the run stands with `devflow show RUN`", 409),
     "approval_superseded": _refused("look at the new request with `devflow show RUN` and decide on that", 409),
     "already_decided": _refused("see the decisions with `devflow show RUN`", 409),
+    "snapshot_invalid": _refused("export the run again; what was changed or cut off is not guessed at"),
+    "snapshot_conflict": _refused("import it into another database, or look at the run that is there", 409),
     "run_in_flight": _refused("wait until that run has ended, or abort it", 409),
     "permission_denied": _refused("ask somebody who has write permission on the repository", 403),
     "github_unavailable": _refused("nothing to do: it is tried again until it answers", 503, Kind.RECOVERABLE),

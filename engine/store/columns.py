@@ -30,7 +30,8 @@ metadata = MetaData(
 def one_of(column: str, values: type[StrEnum] | tuple[str, ...]) -> CheckConstraint:
     """Return the check that a column has one of the values."""
     listed = ", ".join(f"'{value}'" for value in values)
-    return CheckConstraint(f"{column} IN ({listed})", name=column)
+    info = {"column": column, "values": frozenset(str(value) for value in values)}
+    return CheckConstraint(f"{column} IN ({listed})", name=column, info=info)
 
 
 def repository_id() -> Column[int]:

@@ -5,6 +5,7 @@ proves besides that the lease is still the caller's. Functions that write take o
 without the lock does not type-check.
 """
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import RowMapping, select, text
+from sqlalchemy import RowMapping, event, select, text
 from sqlalchemy.engine import CursorResult
-from sqlalchemy.exc import DBAPIError, InterfaceError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql import Executable
 
 from engine import failpoints
@@ -24,6 +26,8 @@ from engine.store.address import asyncpg_url
 from engine.store.tables import runs
 
 _STILL_SOUND = text("SELECT 1")
+_USED = "devflow_used"
+_FRESH_SECONDS = 1.0
 _DISK_FULL = "53100"
 _LOST_CONNECTION = ("08", "57P", "53300")  # broken, shut down by an operator or a crash, too many connections
 
@@ -88,19 +92,26 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self.url = asyncpg_url(url)
-        self._engine = create_async_engine(self.url, pool_size=pool_size, max_overflow=10, pool_pre_ping=True)
+        self._engine = create_async_engine(self.url, pool_size=pool_size, max_overflow=10)
+        event.listen(self._engine.sync_engine, "checkin", _note_use)
+        event.listen(self._engine.sync_engine, "checkout", _assure_alive)
 
     async def close(self) -> None:
         """Close every pooled connection."""
         await self._engine.dispose()
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[Transaction]:
-        """Open a transaction that can only read; there is nothing to commit, and so no failure point."""
+    async def read(self, *, consistent: bool = False) -> AsyncIterator[Transaction]:
+        """Open a transaction that can only read; there is nothing to commit, and so no failure point.
+
+        With `consistent`, all its statements see the database as it was at the first of them.
+        """
         async with AsyncExitStack() as stack:
             with translated_errors(connecting=True):
                 connection = await stack.enter_async_context(self._engine.connect())
                 await connection.execution_options(postgresql_readonly=True)
+                if consistent:
+                    await connection.execution_options(isolation_level="REPEATABLE READ")
                 await connection.begin()
             try:
                 yield Transaction(connection)
@@ -182,6 +193,28 @@ class translated_errors:  # noqa: N801 - used as a context manager
         if lost or refused:
             said = str(cause).splitlines() or [type(cause).__name__]
             raise DevflowError("database_unavailable", f"the database does not answer: {said[0][:200]}") from error
+
+
+def _note_use(_: Any, record: ConnectionPoolEntry) -> None:
+    record.info[_USED] = time.monotonic()
+
+
+def _assure_alive(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
+    """Have the pool replace its connections where this one is dead.
+
+    SQLAlchemy's own `pool_pre_ping` takes three round trips a transaction, one of which would do; and a connection that
+    has just been used needs none, because the driver sees one that the server closed.
+    """
+    used = record.info.get(_USED)
+    if used is None:
+        return
+    if connection.driver_connection.is_closed():
+        raise InvalidatePoolError
+    if time.monotonic() - used > _FRESH_SECONDS:
+        try:
+            connection.run_async(lambda driver: driver.execute(""))
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise InvalidatePoolError from error
 
 
 async def lock_run(tx: Transaction, run_id: UUID) -> LockedRun:

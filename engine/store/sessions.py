@@ -16,7 +16,7 @@ from engine.store.agent_tables import agent_sessions, prompts, session_messages,
 from engine.store.database import FencedRun, LockedRun, Transaction
 
 EXCERPT = 2000
-_ENDED = (SessionState.CLOSED, SessionState.FAILED_NEEDS_HUMAN)
+ENDED = (SessionState.CLOSED, SessionState.FAILED_NEEDS_HUMAN)
 
 
 async def find_session(tx: LockedRun, phase_key: str, round_: int, worktree_token: str) -> RowMapping | None:
@@ -64,7 +64,7 @@ async def close_sessions(tx: LockedRun) -> None:
     of_run = (agent_sessions.c.repository_id == tx.repository_id, agent_sessions.c.run_id == tx.run_id)
     await tx.execute(
         update(agent_sessions)
-        .where(*of_run, agent_sessions.c.state.not_in(_ENDED))
+        .where(*of_run, agent_sessions.c.state.not_in(ENDED))
         .values(state=SessionState.CLOSED, updated_at=func.clock_timestamp())
     )
 
@@ -224,5 +224,5 @@ def _live_sessions(tx: LockedRun, phase_key: str) -> Any:
         agent_sessions.c.repository_id == tx.repository_id,
         agent_sessions.c.run_id == tx.run_id,
         agent_sessions.c.phase_key == phase_key,
-        agent_sessions.c.state.not_in(_ENDED),
+        agent_sessions.c.state.not_in(ENDED),
     )
