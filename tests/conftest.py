@@ -116,6 +116,17 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
+async def other_database(postgres_server: PostgresServer) -> AsyncIterator[Database]:
+    """A second `Database` on a fresh schema, for what goes from one database to another."""
+    name = f"test_{uuid4().hex}"
+    await postgres_server.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    opened = Database(postgres_server.url(name))
+    yield opened
+    await opened.close()
+    await postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
 async def own_server(data_dir: Path) -> AsyncIterator[tuple[Cluster, Database]]:
     """A server of this test alone, to be crashed and started again, and a database with the current schema on it."""
     server = await embedded.open_embedded(data_dir)
