@@ -32,6 +32,8 @@ if [ "$(uname -s)" != Linux ]; then
   exit 1
 fi
 
+# The program itself: a shim of a version manager asks the current folder, which is a checkout, what it is to be.
+python="$("$python" -I -c 'import sys; print(sys.executable)')"
 # The folder is not below the runner's temporary one: runners that live on keep it for their next job.
 folder="${HOME:-/tmp}/.cache/devflow"
 about="$("$python" -I -c 'import os, platform, sys; print(os.path.realpath(sys.executable), sys.version, platform.machine())')"
