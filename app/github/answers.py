@@ -127,8 +127,8 @@ def review_comment_of(fields: Fields) -> ReviewComment:
     return ReviewComment(fields.text("path"), line, fields.maybe_text("body"))
 
 
-def check_of(fields: Fields, app_id: int) -> Check:
-    """Read a check run; `app_id` is this App's."""
+def check_of(fields: Fields, app_id: int | None) -> Check:
+    """Read a check run; `app_id` is this App's, None where nobody told us whose token it is: then any may be ours."""
     app = fields.maybe_child("app")
     return Check(
         id=fields.number("id"),
@@ -137,7 +137,7 @@ def check_of(fields: Fields, app_id: int) -> Check:
         head_sha=fields.maybe_text("head_sha"),
         status=fields.text("status"),
         conclusion=fields.maybe_text("conclusion") or None,
-        ours=app is not None and app.maybe_number("id") == app_id,
+        ours=app_id is None or (app is not None and app.maybe_number("id") == app_id),
     )
 
 

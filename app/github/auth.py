@@ -1,7 +1,8 @@
-"""The App's credentials: its signed word (JWT), and short-lived installation tokens with the least they need.
+"""Credentials: the App's signed word (JWT), its short-lived installation tokens with the least they need, or one token.
 
-A token is for one repository and one purpose. It lives in memory only and is used until 5 minutes before its end. No
-representation of anything here shows a key or a token.
+An installation token is for one repository and one purpose, and is used until 5 minutes before its end. A token that
+was given to us is all that there is, and is never replaced. Tokens live in memory only, and no representation of
+anything here shows a key or a token.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from github import Auth
 
@@ -78,11 +79,46 @@ class AppAccess:
 
 @dataclass(frozen=True)
 class Token:
-    """An installation token; `auth` is what the HTTP layer takes."""
+    """A token; `auth` is what the HTTP layer takes, `expires_at` None where nobody told us its end."""
 
     value: str = field(repr=False)
     auth: Auth.Auth = field(repr=False)
-    expires_at: datetime
+    expires_at: datetime | None
+
+
+class TokenSource(Protocol):
+    """Where the tokens for calls and for git come from."""
+
+    async def get(self, installation_id: int, repository_id: int, purpose: Purpose) -> Token:
+        """Return a token to use now; raises `Gone` where there is none to have, `token_refused` for one that is bad."""
+
+    def forget(self, installation_id: int, repository_id: int, purpose: Purpose, credential: Auth.Auth) -> None:
+        """Forget a token that a call was refused with (401)."""
+
+    def discard(self, token: Token) -> None:
+        """Forget a token that git was refused with, whatever it was for."""
+
+
+class GivenToken:
+    """One token for everything, which somebody else made: once it is refused, so is everything."""
+
+    def __init__(self, value: str) -> None:
+        self._token = Token(value, Auth.Token(value), None)
+        self._is_refused = False
+
+    async def get(self, installation_id: int, repository_id: int, purpose: Purpose) -> Token:
+        """Return the token; raises `token_refused` after GitHub has refused it."""
+        if self._is_refused:
+            raise DevflowError("token_refused", "GitHub does not take the token that was given")
+        return self._token
+
+    def forget(self, installation_id: int, repository_id: int, purpose: Purpose, credential: Auth.Auth) -> None:
+        """Note that GitHub does not take the token."""
+        self._is_refused = True
+
+    def discard(self, token: Token) -> None:
+        """Note that git was not let in with the token."""
+        self._is_refused = True
 
 
 _Key = tuple[int, int, Purpose]
@@ -104,7 +140,7 @@ class Tokens:
         key = (installation_id, repository_id, purpose)
         async with self._locks[key]:
             kept = self._kept.get(key)
-            if kept is None or kept.expires_at - _EARLY <= self._clock.now():
+            if kept is None or (kept.expires_at is not None and kept.expires_at - _EARLY <= self._clock.now()):
                 kept = self._kept[key] = await self._mint(key)
             return kept
 

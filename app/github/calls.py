@@ -6,7 +6,7 @@ is over nothing more of that installation is sent. Every write passes `Caller.wr
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -92,10 +92,21 @@ class Caller:
     async def mutate(self, name: str, values: Mapping[str, str], result: str, access: Access) -> None:
         """Carry out a GraphQL mutation with the input `values`; `result` is the selection that it answers with."""
         kind = f"{name[0].upper()}{name[1:]}Input!"
-        query = f"mutation Mutation($input: {kind}) {{ {name}(input: $input) {{ {result} }} }}"
-        call = Call("POST", GRAPHQL, body={"query": query, "variables": {"input": dict(values)}})
+        text = f"mutation Mutation($input: {kind}) {{ {name}(input: $input) {{ {result} }} }}"
+        call = Call("POST", GRAPHQL, body={"query": text, "variables": {"input": dict(values)}})
+        await self._graphql(name, call, self.write, access)
+
+    async def query(self, name: str, text: str, variables: Mapping[str, Any], access: Access) -> Fields:
+        """Ask by GraphQL and return the answer's `data`; `name` is what the question is called in messages."""
+        call = Call("POST", GRAPHQL, body={"query": text, "variables": dict(variables)})
+        answer = await self._graphql(name, call, self.read, access)
+        return self.understand(name, _data_of, answer)
+
+    async def _graphql(
+        self, name: str, call: Call, send: Callable[[Call, Access], Awaitable[Reply]], access: Access
+    ) -> Fields:
         try:
-            reply = await self.write(call, access)
+            reply = await send(call, access)
         except Moved:
             raise Refused(301, f"{name}: GitHub redirects its GraphQL address") from None
         answer = self.understand(call, as_object, reply.data)
@@ -103,13 +114,14 @@ class Caller:
         if errors:
             found = errors if isinstance(errors, list) else []
             raise self._noted(graphql_fault(found, self._clock.now(), name, reply.headers), access.allowance)
+        return answer
 
-    def understand(self, call: Call, read: Callable[[Any], T], data: Any) -> T:
+    def understand(self, what: Call | str, read: Callable[[Any], T], data: Any) -> T:
         """Return what `read` makes of an answer; one that is not as documented is a `RetryLater`."""
         try:
             return read(data)
         except Unreadable as error:
-            raise translate(error, self._clock.now(), str(call)) from None
+            raise translate(error, self._clock.now(), str(what)) from None
 
     async def _send(self, call: Call, access: Access) -> Reply:
         until = self._limited_until.get(access.allowance)
@@ -150,6 +162,10 @@ class Caller:
 
 def _items(inside: str, data: Any) -> list[Fields]:
     return list(as_object(data).children(inside) if inside else as_list(data))
+
+
+def _data_of(answer: Fields) -> Fields:
+    return answer.child("data")
 
 
 def _next_page(headers: Mapping[str, str]) -> dict[str, Any] | None:

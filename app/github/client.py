@@ -1,6 +1,6 @@
 """One repository at GitHub: everything that handlers and the projector ask of it and tell it.
 
-Made by `GitHubApp.repository`. Calls run in threads and return frozen shapes; what goes wrong is one of the faults.
+Made by `GitHub.repository`. Calls run in threads and return frozen shapes; what goes wrong is one of the faults.
 """
 
 import base64

@@ -32,10 +32,11 @@ class Issues(RepositoryCalls):
         return self._read_all(comment_of, await self._all(f"issues/{number}/comments", query))
 
     async def our_comments(self, number: int, since: datetime | None = None) -> list[Comment]:
-        """Return the comments that this App wrote itself, as `comments` does."""
-        login = (await self._host.bot_login()).casefold()
-        found = await self.comments(number, since)
-        return [comment for comment in found if comment.author.is_bot and comment.author.login.casefold() == login]
+        """Return the comments that were written in our name, as `comments` does.
+
+        With a person's own token these are also the ones that the person wrote: only a marker tells ours.
+        """
+        return [comment for comment in await self.comments(number, since) if await self.is_ours(comment.author)]
 
     async def comment(self, comment_id: int) -> Comment:
         """Return a comment as it is now."""

@@ -7,8 +7,8 @@ git would send the header to wherever it was redirected.
 import base64
 import os
 
-from app.github.app import GitHubApp
 from app.github.faults import HostFault, RetryLater
+from app.github.hub import GitHub
 from engine.domain.errors import DevflowError
 from engine.ports import Remote
 
@@ -33,29 +33,29 @@ _NETWORK = (
 class GitHubRemotes:
     """Remotes by repository number: repositories at GitHub, and folders for the negative numbers of local ones."""
 
-    def __init__(self, app: GitHubApp) -> None:
-        self._app = app
+    def __init__(self, github: GitHub) -> None:
+        self._github = github
 
     async def remote(self, repository_id: int, location: str) -> Remote:
         """Return the remote with a token that holds for some minutes.
 
         Raises `repository_not_found` where GitHub does not show us the repository (any more), `github_unavailable`
-        where it does not answer.
+        where it does not answer, `token_refused` where it does not take the one token that there is.
         """
         if repository_id < 0:
             return Remote(url=location)
         try:
-            url, token = await self._app.git_access(repository_id)
+            url, token = await self._github.git_access(repository_id)
         except RetryLater as fault:
             error = DevflowError("github_unavailable", f"GitHub gives no access to the repository now: {fault}")
         except HostFault as fault:
-            hint = "see that the repository exists and the GitHub App is installed on it, with write access to contents"
+            hint = "see that the repository exists, and that the GitHub App is installed on it or the token reaches it"
             error = DevflowError(
                 "repository_not_found", f"GitHub gives no access to the repository: {fault}", recovery_hint=hint
             )
         else:
-            environment = git_environment(self._app.server_url, token.value)
-            return Remote(url=url, environment=environment, refused=lambda: self._app.forget_token(token))
+            environment = git_environment(self._github.server_url, token.value)
+            return Remote(url=url, environment=environment, refused=lambda: self._github.forget_token(token))
         raise error
 
 

@@ -12,11 +12,11 @@ from urllib.parse import quote
 from github import Auth
 
 from app.github.answers import facts_of
-from app.github.auth import Purpose, Tokens
+from app.github.auth import Purpose, TokenSource
 from app.github.calls import Caller
 from app.github.faults import Gone, Moved, Refused
 from app.github.reading import Fields, as_object
-from app.github.shapes import RepositoryFacts
+from app.github.shapes import Person, RepositoryFacts
 from app.github.transport import Call
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ T = TypeVar("T")
 class InstallationAccess:
     """Access by an installation's token for one repository and one purpose."""
 
-    tokens: Tokens
+    tokens: TokenSource
     installation_id: int
     repository_id: int
     purpose: Purpose = "api"
@@ -49,15 +49,15 @@ class InstallationAccess:
 class Host:
     """What the repositories of one GitHub share: the caller, the addresses, and who we are there.
 
-    `learn` is told what a repository is called now; `bot_login` asks once for the login that our comments have.
+    `learn` is told what a repository is called now; `is_ours` tells whether it was us who did something.
     """
 
     caller: Caller
-    tokens: Tokens
+    tokens: TokenSource
     api_url: str
     server_url: str
-    app_id: int
-    bot_login: Callable[[], Awaitable[str]]
+    app_id: int | None
+    is_ours: Callable[[Person], Awaitable[bool]]
     learn: Callable[[int, RepositoryFacts], Awaitable[None]]
 
 
@@ -78,6 +78,10 @@ class RepositoryCalls:
     def owner(self) -> str:
         """Login of the owner."""
         return self.full_name.partition("/")[0]
+
+    async def is_ours(self, person: Person) -> bool:
+        """Tell whether a person is who we are at GitHub; a person's own token makes what they do by hand ours too."""
+        return await self._host.is_ours(person)
 
     async def facts(self) -> RepositoryFacts:
         """Ask what the repository is called now and which branch is its default one.
@@ -121,6 +125,9 @@ class RepositoryCalls:
 
     async def _mutate(self, name: str, values: Mapping[str, str], result: str) -> None:
         await self._host.caller.mutate(name, values, result, self._access)
+
+    async def _query(self, name: str, text: str, variables: Mapping[str, Any]) -> Fields:
+        return await self._host.caller.query(name, text, variables, self._access)
 
     async def _renamed_or_not(self, make: Callable[[Call], Awaitable[T]], call: Call) -> T:
         try:

@@ -131,7 +131,7 @@ class ReviewComment:
 
 @dataclass(frozen=True)
 class Check:
-    """A check run on a commit; `ours`: made by this App."""
+    """A check run on a commit; `ours`: made by this App, or perhaps so where only a token is known."""
 
     id: int
     external_id: str

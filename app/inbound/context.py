@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from sqlalchemy import RowMapping
 
 from app.clock import Clock
-from app.github.app import GitHubApp
 from app.github.client import GitHubRepository
 from app.github.events import Repository
 from app.github.faults import Gone, HostFault, Refused
+from app.github.hub import GitHub
 from app.github.shapes import ReactionTarget
 from app.inbound import config as configuration
 from app.inbound.responses import Reaction, Response
@@ -34,7 +34,7 @@ class House:
     """
 
     engine: Engine
-    app: GitHubApp
+    app: GitHub
     clock: Clock
     projector: Projector
     cassette: tuple[str, bytes] | None = None
@@ -70,6 +70,11 @@ class Context:
         location = f"{self.house.app.server_url}/{self.github.full_name}.git"
         return HostedRepository(self.repository.id, location, self.github.known_default_branch)
 
+    @property
+    def config_path(self) -> str:
+        """Where the repository's configuration lies."""
+        return self.engine.settings.config_path
+
     async def confirm(self) -> None:
         """Make sure what a repository is called that is seen for the first time; raises a fault."""
         if not self.github.known_default_branch:
@@ -78,7 +83,7 @@ class Context:
     async def config(self) -> RepositoryConfig:
         """Return the repository's configuration as its default branch has it now; raises `config_invalid`."""
         if self._config is None:
-            self._config = await configuration.read_config(self.github)
+            self._config = await configuration.read_config(self.github, self.config_path)
         return self._config
 
     async def acknowledge(self, target: ReactionTarget) -> None:

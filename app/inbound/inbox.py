@@ -97,9 +97,10 @@ class Inbox:
         handler = router.handler(event)
         if handler is None or not isinstance(event, RepositoryEvent):
             return ignored(f"nothing is done about {type(event).__name__}"), None
-        if event.installation_id is None:
+        installation_id = self._house.app.installation_of(event)
+        if installation_id is None:
             return ignored("it came through no installation of the App"), None
-        context = await self._context(event, event.installation_id)
+        context = await self._context(event, installation_id)
         if row["responses"] is not None:
             return from_json(row["responses"]), context
         try:

@@ -122,22 +122,35 @@ class PullHand:
     async def _of_branch(self, key: str, content: Pull) -> Made | None:
         found = [item for item in await self._github.pulls_of(content.head) if item.base_ref == content.base]
         ordered = sorted(found, key=lambda item: (item.state != "open", -item.number))
-        return _pull(ordered[0], key) if ordered else None
+        return await self._made(ordered[0], key) if ordered else None
 
     async def create(self, key: str, content: Pull) -> Made:
         """Open it: as a draft where drafts are allowed; one that is there already is taken."""
         try:
-            return _pull(await self._open(content, draft=content.draft), key)
+            return await self._made(await self._open(content, draft=content.draft), key)
         except Refused as error:
             if error.status != 422:
                 raise
             said = str(error).lower()
             if content.draft and "draft" in said:
-                return _pull(await self._open(content, draft=False), key)
+                return await self._made(await self._open(content, draft=False), key)
             found = await self._of_branch(key, content) if "already exists" in said else None
             if found is None:
                 raise
             return found
+
+    async def _made(self, item: shapes.Pull, key: str) -> Made:
+        # somebody was faster and opened one for our branch: what they wrote stays
+        by_others = marker_of(item.body) != key or not await self._github.is_ours(item.author)
+        facts = {
+            "node_id": item.node_id,
+            "draft": item.draft,
+            "closed": item.state != "open",
+            "title": item.title,
+            "text": _digest(f"{item.title}\n{item.body}"),
+            "by_others": by_others,
+        }
+        return Made(str(item.number), None, facts)
 
     async def _open(self, content: Pull, *, draft: bool) -> shapes.Pull:
         return await self._github.create_pull(
@@ -163,19 +176,6 @@ class PullHand:
 
     async def remove(self, made: Made) -> None:
         """Do nothing: there cannot be two."""
-
-
-def _pull(item: shapes.Pull, key: str) -> Made:
-    facts = {
-        "node_id": item.node_id,
-        "draft": item.draft,
-        "closed": item.state != "open",
-        "title": item.title,
-        "text": _digest(f"{item.title}\n{item.body}"),
-        # somebody was faster and opened one for our branch: what they wrote stays
-        "by_others": not item.author.is_bot or marker_of(item.body) != key,
-    }
-    return Made(str(item.number), None, facts)
 
 
 class CheckHand:

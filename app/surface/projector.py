@@ -12,9 +12,9 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from app.clock import Clock
-from app.github.app import GitHubApp
 from app.github.client import GitHubRepository
 from app.github.faults import Gone, RetryLater
+from app.github.hub import GitHub
 from app.surface.applier import Applier, unsettle
 from app.surface.desired import Shown, Surface, gate_surfaces, pull_surface, surfaces
 from app.surface.hands import AS_STATUS, CheckHand, CommentHand, PullHand
@@ -42,7 +42,7 @@ class Projector:
     def __init__(
         self,
         engine: Engine,
-        app: GitHubApp,
+        app: GitHub,
         clock: Clock,
         *,
         worker_id: UUID,

@@ -99,6 +99,14 @@ ERRORS: dict[str, ErrorSpec] = {
     "github_unavailable": _refused("nothing to do: it is tried again until it answers", 503, Kind.RECOVERABLE),
     "state_invalid": _refused("delete the state ref that the message names, then put the label on again", 409),
     "state_busy": _refused("nothing to do: the step that holds the issue goes on", 409, Kind.RECOVERABLE),
+    "token_refused": _refused("give a token that GitHub takes: the workflow's own, or one that has not run out", 401),
+    "permission_missing": _refused("give the workflow, or its token, the permission that the message names", 403),
+    "pull_request_forbidden": _refused(
+        "tick Settings > Actions > General > Workflow permissions > "
+        "'Allow GitHub Actions to create and approve pull requests', or give another token as github-token",
+        403,
+    ),
+    "state_untrusted": _refused("delete the state ref that the message names, then put the label on again", 409),
     "usage": _refused("see `devflow --help`", 400),
     # in a run, a person can mend it
     "budget_exceeded": _paused("raise the cap: `devflow approve RUN --note '+2.00'`"),

@@ -230,10 +230,11 @@ def test_the_host_is_told_things_only_by_one_function_and_inside_its_failure_poi
         "app/github/calls.py:read": frozenset(),
         "app/github/calls.py:write": frozenset({"HOST_CALL"}),
     }
-    # whoever names a verb that writes hands it to `write`; new tokens change nothing that anybody sees
+    # whoever names a verb that writes hands it to `write`; new tokens and questions change nothing that anybody sees
     named = {call.place: call for call in all_calls() if call.attribute == "Call" and _first(call) in writing}
     assert set(named) == {
         "app/github/calls.py:mutate",
+        "app/github/calls.py:query",
         "app/github/app.py:redeliver",
         "app/github/auth.py:_mint",
         "app/github/auth.py:_ask",

@@ -68,10 +68,11 @@ async def comment_deleted(context: Context, event: CommentDeleted) -> Handled:
 
 
 async def _ours_was_touched(context: Context, event: CommentEdited | CommentDeleted) -> Handled:
-    if not event.comment.author.is_bot or event.sender.id == event.comment.author.id:
+    author = event.comment.author
+    if event.sender.id == author.id or not await context.github.is_ours(author):
         return ignored("no comment of ours was touched by others")
     await context.house.projector.unsettle(context.repository.id, event.comment.id)
-    return Handled("a bot's comment was touched; if it is ours, it is looked at")
+    return Handled("a comment in our name was touched; if it is ours, it is looked at")
 
 
 async def _run_meant(context: Context, event: CommentCreated) -> RowMapping | None:

@@ -1,0 +1,78 @@
+"""GitHub by a token that was given to us: a workflow's GITHUB_TOKEN, an App's installation token, a person's own.
+
+There is no installation that we know of, so every event is through number 0, and who we are is what GitHub says that
+the token is. A token is never minted anew: where GitHub refuses it, all ends with `token_refused`.
+"""
+
+import asyncio
+
+from app.clock import Clock
+from app.github.auth import GivenToken, TokenSource
+from app.github.event_types import Event
+from app.github.hub import API_URL, SERVER_URL, GitHub
+from app.github.reading import Fields
+from app.github.repository import InstallationAccess
+from app.github.shapes import Person
+from engine.store.database import Database
+
+INSTALLATION = 0  # what stands for the installation where there is none
+_WHO = "query Viewer { viewer { login databaseId } }"
+
+
+class GitHubByToken(GitHub):
+    """GitHub by one token, which nothing here shows."""
+
+    def __init__(
+        self,
+        token: str,
+        database: Database,
+        clock: Clock,
+        *,
+        api_url: str = API_URL,
+        server_url: str = SERVER_URL,
+        seconds_between_writes: float = 0.4,
+        threads: int = 8,
+        timeout_seconds: int = 15,
+    ) -> None:
+        self._given = GivenToken(token)
+        self._viewer: Person | None = None
+        self._asking = asyncio.Lock()
+        super().__init__(
+            database,
+            clock,
+            app_id=None,
+            api_url=api_url,
+            server_url=server_url,
+            seconds_between_writes=seconds_between_writes,
+            threads=threads,
+            timeout_seconds=timeout_seconds,
+        )
+
+    def _token_source(self, clock: Clock) -> TokenSource:
+        return self._given
+
+    def installation_of(self, event: Event) -> int | None:
+        """Return 0: what a workflow is started for is meant for us, and names no installation."""
+        return INSTALLATION
+
+    async def viewer(self) -> Person:
+        """Return who the token is, asked for once; raises a fault, or `token_refused`.
+
+        Asked by GraphQL, because GitHub answers `GET /user` to people only.
+        """
+        async with self._asking:
+            if self._viewer is None:
+                access = InstallationAccess(self._tokens, INSTALLATION, 0)
+                data = await self._caller.query("Viewer", _WHO, {}, access)
+                self._viewer = self._caller.understand("viewer", _viewer_of, data)
+            return self._viewer
+
+    async def bot_login(self) -> str:
+        """Return the login that comments by this token have, a person's perhaps."""
+        return (await self.viewer()).login
+
+
+def _viewer_of(data: Fields) -> Person:
+    viewer = data.child("viewer")
+    login = viewer.text("login")
+    return Person(viewer.maybe_number("databaseId") or 0, login, is_bot=login.casefold().endswith("[bot]"))
