@@ -23,16 +23,20 @@ from engine.domain.yaml_lines import MAX_BYTES, Document, FilesInvalid, Location
 WORKFLOW_PATH = re.compile(r"^\.devflow/workflows/([^/]+)\.yaml$")
 PERSONA_PATH = re.compile(r"^\.devflow/personas/([^/]+)\.yaml$")
 SCHEMA_PATH = re.compile(r"^\.devflow/schemas/([^/]+/[^/]+)\.json$")
-# Everything of a repository that `Catalog` reads lies below these.
-REPOSITORY_PREFIXES = (".devflow/workflows/", ".devflow/personas/", ".devflow/schemas/", CONFIG_PATH)
+_PREFIXES = (".devflow/workflows/", ".devflow/personas/", ".devflow/schemas/")
 _PRICES = "prices.yaml"
 
 Json = dict[str, Any]
 
 
-def is_catalog_path(path: str) -> bool:
+def repository_prefixes(config_path: str = CONFIG_PATH) -> tuple[str, ...]:
+    """Return below what everything lies that `Catalog` reads of a repository."""
+    return (*_PREFIXES, config_path)
+
+
+def is_catalog_path(path: str, config_path: str = CONFIG_PATH) -> bool:
     """Whether a file of a repository, by its path from the root, belongs to the catalog."""
-    return path == CONFIG_PATH or any(form.match(path) for form in (WORKFLOW_PATH, PERSONA_PATH, SCHEMA_PATH))
+    return path == config_path or any(form.match(path) for form in (WORKFLOW_PATH, PERSONA_PATH, SCHEMA_PATH))
 
 
 @cache
@@ -44,16 +48,17 @@ def builtin_files() -> Mapping[str, bytes]:
 class Catalog:
     """What one repository has at one commit; `repository_files` maps paths from the root to contents."""
 
-    def __init__(self, repository_files: Mapping[str, bytes] | None = None) -> None:
+    def __init__(self, repository_files: Mapping[str, bytes] | None = None, *, config_path: str = CONFIG_PATH) -> None:
         own = repository_files or {}
-        self._own = {path: data for path, data in own.items() if is_catalog_path(path)}
+        self._config_path = config_path
+        self._own = {path: data for path, data in own.items() if is_catalog_path(path, config_path)}
         # The repository's own files come first, and an equal path hides the built-in file.
         self._files = {**dict(sorted(self._own.items())), **{k: v for k, v in builtin_files().items() if k not in own}}
 
     def config(self) -> RepositoryConfig:
         """Return the repository's configuration, or the defaults; raises `config_invalid`."""
-        data = self._own.get(CONFIG_PATH)
-        return RepositoryConfig() if data is None else load_model(RepositoryConfig, data, CONFIG_PATH)[0]
+        data = self._own.get(self._config_path)
+        return RepositoryConfig() if data is None else load_model(RepositoryConfig, data, self._config_path)[0]
 
     def workflow_names(self) -> list[str]:
         """Return the names of all workflows, sorted."""

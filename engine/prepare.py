@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from engine import models
 from engine.agents.replay_agent import parse_cassette
-from engine.catalog import REPOSITORY_PREFIXES, Catalog
+from engine.catalog import Catalog, repository_prefixes
 from engine.consents import Consents
 from engine.domain.binding import Binding, bind
 from engine.domain.canonical import canonical_body, content_hash, sha256_hex
@@ -71,7 +71,8 @@ class Prepared:
 
 async def prepare(services: Services, choices: Choices, repository_id: int, mirror: Mirror, base_sha: str) -> Prepared:
     """Return what a run on `base_sha` goes by. Errors: the first group of the table, from `workflow_not_found` on."""
-    catalog = Catalog(await mirror.read_files(base_sha, REPOSITORY_PREFIXES))
+    path = services.settings.config_path
+    catalog = Catalog(await mirror.read_files(base_sha, repository_prefixes(path)), config_path=path)
     config = catalog.config()
     workflow = catalog.workflow(choices.workflow or config.workflow)
     known_checks, detected = await _checks(mirror, base_sha, config, choices.checks)

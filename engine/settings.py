@@ -4,10 +4,15 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
+from engine.domain.config import CONFIG_PATH
+
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of one engine. Times are seconds; `database_url` None means the embedded Postgres in `data_dir`."""
+    """Settings of one engine. Times are seconds; `database_url` None means the embedded Postgres in `data_dir`.
+
+    `config_path` is where a repository's configuration lies, always in a folder that agents may not write to.
+    """
 
     data_dir: Path
     database_url: str | None = None
@@ -15,6 +20,7 @@ class Settings:
     openai_api_key: str | None = field(default=None, repr=False)
     openai_base_url: str | None = None
     model: str | None = None
+    config_path: str = CONFIG_PATH
     budget_usd: Decimal | None = None
     price_file: Path | None = None
     sandbox: str = "auto"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from engine.catalog import REPOSITORY_PREFIXES, Catalog
+from engine.catalog import Catalog, repository_prefixes
 from engine.domain.canonical import content_hash, input_hash
 from engine.domain.config import OnConflict
 from engine.domain.envelope import FrozenTrigger
@@ -141,7 +141,7 @@ async def consent_target(settings: Settings, repository: Path, name: str, remote
     remote = await remotes.remote(source.repository_id, str(source.common_dir))
     mirror = await Mirror.open(settings.mirrors, source.repository_id, remote)
     await mirror.fetch(base_branch, base_sha)
-    catalog = Catalog(await mirror.read_files(base_sha, REPOSITORY_PREFIXES))
+    catalog = Catalog(await mirror.read_files(base_sha, repository_prefixes()))
     persona = catalog.persona(name)
     reasons = "it asks for none" if persona.consent is None else ", ".join(persona.consent.reasons)
     return ConsentTarget(source.repository_id, content_hash(persona), reasons)

@@ -18,6 +18,7 @@ from engine.domain.errors import DevflowError
 PREFIX = "DEVFLOW_INPUT_"
 SANDBOXES = ("auto", "bwrap", "sandlock", "none")
 MOST_USD = 1_000_000
+_GUARDED = (".github/", ".devflow/")
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 _ADDRESS = re.compile(r"https?://[^\s@/]+(/[^\s@]*)?")
 
@@ -169,6 +170,11 @@ def _config(text: str | None) -> str:
     path = text.removeprefix("./")
     if path.startswith("/") or "\\" in path or any(part in ("", ".", "..") for part in path.split("/")):
         raise _wrong_input("config", f"is {text[:200]!r}", "a path inside the repository")
+    if not path.startswith(_GUARDED):
+        # anywhere else an agent could write it, and change what its own run goes by next
+        raise _wrong_input(
+            "config", f"is {text[:200]!r}", "a file below .github/ or .devflow/, which agents cannot change"
+        )
     return path
 
 

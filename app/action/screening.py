@@ -52,11 +52,11 @@ def screen(name: str, body: bytes) -> Screened:
     return Screened(None, why) if why else Screened(event)
 
 
-async def is_meant(github: GitHubRepository, event: RepositoryEvent) -> bool:
+async def is_meant(github: GitHubRepository, event: RepositoryEvent, config_path: str) -> bool:
     """Tell whether a label is one that starts runs here, where its name alone does not say so."""
     if not isinstance(event, IssueLabeled) or is_ours(event.label):
         return True
-    return may_be_meant(event.label, await read_file(github))
+    return may_be_meant(event.label, await read_file(github, config_path))
 
 
 async def issue_of(github: GitHubRepository, event: RepositoryEvent) -> int | None:

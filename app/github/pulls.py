@@ -43,6 +43,10 @@ class Pulls(RepositoryCalls):
         """Return a review as it is now."""
         return self._read(review_of, await self._get(f"pulls/{number}/reviews/{review_id}"))
 
+    async def reviews(self, number: int) -> list[Review]:
+        """Return the reviews of a pull request, in the order in which they were submitted."""
+        return self._read_all(review_of, await self._all(f"pulls/{number}/reviews"))
+
     async def review_comments(self, number: int, review_id: int) -> list[ReviewComment]:
         """Return the inline comments of a review, in the order in which they were written."""
         # the list of one review's own comments would be shorter, but has no lines

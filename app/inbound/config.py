@@ -1,4 +1,7 @@
-"""The repository's configuration at GitHub: `.github/devflow.yml` of the default branch, read when it is needed."""
+"""The repository's configuration at GitHub: a file of the default branch, read when it is needed.
+
+It lies at `.github/devflow.yml`, unless whoever runs us says otherwise.
+"""
 
 from app.github.client import GitHubRepository
 from app.github.faults import Refused
@@ -10,22 +13,22 @@ from engine.domain.yaml_lines import FilesInvalid, parse_yaml
 PREFIX = "devflow"
 
 
-async def read_config(github: GitHubRepository) -> RepositoryConfig:
+async def read_config(github: GitHubRepository, path: str = CONFIG_PATH) -> RepositoryConfig:
     """Return the configuration, the defaults where there is none; raises `config_invalid` with file and line."""
-    return parse_config(await read_file(github))
+    return parse_config(await read_file(github, path), path)
 
 
-async def read_file(github: GitHubRepository) -> bytes | None:
+async def read_file(github: GitHubRepository, path: str = CONFIG_PATH) -> bytes | None:
     """Return the file's bytes, None where there is none; raises `config_invalid` for a folder or a huge file."""
     try:
-        return await github.file(CONFIG_PATH)
+        return await github.file(path)
     except Refused as refused:
-        raise DevflowError("config_invalid", f"{CONFIG_PATH} cannot be read: {refused.message}") from None
+        raise DevflowError("config_invalid", f"{path} cannot be read: {refused.message}") from None
 
 
-def parse_config(data: bytes | None) -> RepositoryConfig:
+def parse_config(data: bytes | None, path: str = CONFIG_PATH) -> RepositoryConfig:
     """Return the configuration in the file; raises `config_invalid` with every mistake."""
-    return RepositoryConfig() if data is None else load_model(RepositoryConfig, data, CONFIG_PATH)[0]
+    return RepositoryConfig() if data is None else load_model(RepositoryConfig, data, path)[0]
 
 
 def is_ours(label: str) -> bool:

@@ -70,7 +70,7 @@ def test_inputs_are_read() -> None:
         "MODEL": "m",
         "WORKFLOW": "quick",
         "DATABASE_URL": "postgresql://u:p@h/d",
-        "CONFIG": "./ci/devflow.yml",
+        "CONFIG": "./.github/bots/devflow.yml",
         "BUDGET_USD": "2.50",
         "SANDBOX": "bwrap",
         "CASSETTE": "tapes/one.yaml",
@@ -79,7 +79,7 @@ def test_inputs_are_read() -> None:
     step = read_environment(GIVEN | {PREFIX + name: value for name, value in given.items()})
 
     assert (step.openai_api_key, step.base_url, step.model) == ("sk-1", "http://127.0.0.1:8080/v1", "m")
-    assert (step.workflow, step.config, step.sandbox) == ("quick", "ci/devflow.yml", "bwrap")
+    assert (step.workflow, step.config, step.sandbox) == ("quick", ".github/bots/devflow.yml", "bwrap")
     assert (step.budget_usd, step.cassette) == (Decimal("2.50"), Path("/runner/work/tapes/one.yaml"))
 
 
@@ -96,6 +96,8 @@ def test_inputs_are_read() -> None:
         ("config", "/etc/passwd"),
         ("config", "../devflow.yml"),
         ("config", "a//b"),
+        ("config", "ci/devflow.yml"),
+        ("config", ".github/../devflow.yml"),
         ("base-url", "ftp://model.example"),
         ("base-url", "https://user:hunter2@model.example/v1"),
         ("database-url", "mysql://u:hunter2@h/d"),

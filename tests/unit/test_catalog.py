@@ -133,3 +133,13 @@ def test_only_files_in_their_place_belong_to_the_catalog() -> None:
     assert all(is_catalog_path(path) for path in builtin_files())
     for path in (".devflow/workflows/a/b.yaml", ".devflow/workflows/a.yml", "devflow.yml", ".devflow/runs/x/spec.json"):
         assert not is_catalog_path(path)
+
+
+def test_the_configuration_lies_where_the_operator_says_and_nowhere_else() -> None:
+    files = {".github/devflow.yml": b"budget_usd: 1\n", ".github/bots/devflow.yml": b"budget_usd: 2\n"}
+    assert Catalog(files).config().budget_usd == 1
+    elsewhere = Catalog(files, config_path=".github/bots/devflow.yml")
+    assert elsewhere.config().budget_usd == 2
+    broken = {".github/bots/devflow.yml": b"budget: 2\n"}
+    with pytest.raises(DevflowError, match=r"\.github/bots/devflow\.yml:1: budget"):
+        Catalog(broken, config_path=".github/bots/devflow.yml").config()

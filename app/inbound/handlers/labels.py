@@ -37,7 +37,7 @@ async def start(context: Context, event: IssueLabeled) -> Handled:
     if event.issue.is_pull:
         return ignored("the label is on a pull request")
     await context.confirm()
-    data = await read_file(context.github)
+    data = await read_file(context.github, context.config_path)
     if not may_be_meant(event.label, data):
         return ignored("the label is not ours")
     return await _Labelling(context, event).start(data)
@@ -79,7 +79,7 @@ class _Labelling:
     async def start(self, data: bytes | None) -> Handled:
         who = await standing(self.context.github, self.event.sender)
         try:
-            config = parse_config(data)
+            config = parse_config(data, self.context.config_path)
         except DevflowError as error:
             if not who.may_triage:
                 return ignored(f"{self.login} may not put labels on")
