@@ -12,6 +12,7 @@ from app.cli import app
 from app.inbound import midrun
 from app.inbound.commands import registry
 from app.reference.meanings import MEANINGS
+from app.reference.step import INPUTS_HEAD, OUTPUTS_HEAD, input_rows, output_rows
 from app.settings import Environment
 from engine.agents.replay_agent import Cassette, RecordedCall
 from engine.agents.tool_specs import NAMES, spec
@@ -220,5 +221,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "tools": tools,
     "comment-commands": comment_commands,
     "mid-run-events": midrun_events,
+    "action-inputs": lambda: table(INPUTS_HEAD, input_rows()),
+    "action-outputs": lambda: table(OUTPUTS_HEAD, output_rows()),
     **{name: _keys_of(models) for name, models in _GROUPS.items()},
 }
