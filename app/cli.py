@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from app import VERSION
-from app.local import commands, console, inspection
+from app.local import commands, console, inspection, snapshots
 from app.local.drive import Approve
 from app.settings import read_settings
 from engine.domain.errors import EXIT_OK, EXIT_PAUSED, EXIT_REFUSED, DevflowError, Effect, error_of
@@ -236,9 +236,40 @@ def consent_list(as_json: AsJson = False) -> None:
 
 
 @audit_app.command("verify")
-def audit_verify(run_ref: RunRef, as_json: AsJson = False) -> None:
-    """Verify the hash chain of a run's events."""
-    _execute(lambda settings: inspection.audit_verify(settings, run_ref, as_json), as_json=as_json)
+def audit_verify(
+    source: Annotated[
+        str, typer.Argument(metavar="RUN|FILE", help="A run as in other commands, or a snapshot; a file comes first.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Verify the hash chain of a run's events; of a snapshot everything that can be verified, without a database."""
+    _execute(lambda settings: snapshots.verify(settings, source, as_json), as_json=as_json)
+
+
+@app.command(name="export")
+def export_run(
+    run_ref: RunRef,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to write it; default: standard output.")
+    ] = None,
+    without_conversations: Annotated[
+        bool, typer.Option("--without-conversations", help="Leave out what models and tools said.")
+    ] = False,
+) -> None:
+    """Write a run with all its rows as a snapshot: for support, or for another database."""
+    _execute(
+        lambda settings: snapshots.export_run(settings, run_ref, output, conversations=not without_conversations),
+        as_json=False,
+    )
+
+
+@app.command(name="import")
+def import_run(
+    source: Annotated[str, typer.Argument(metavar="FILE|-", help="A snapshot; - reads standard input.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write the run of a snapshot into the database; the same run again changes nothing."""
+    _execute(lambda settings: snapshots.import_run(settings, source, as_json), as_json=as_json)
 
 
 @app.command()
@@ -272,6 +303,19 @@ def worker(
         from app.serving import work as work_for_server  # the web parts, which no other command needs
 
         return await work_for_server(settings, concurrency)
+
+    _execute(work, as_json=False)
+
+
+@app.command()
+def action() -> None:
+    """Do one step of a GitHub Actions workflow: what its event asks for, until the run waits for somebody or ends."""
+
+    async def work(settings: Settings) -> int:
+        del settings  # a step reads its own, to tell the runner what is wrong with them
+        from app.action.running import run_action  # GitHub's parts, which no local command needs
+
+        return await run_action()
 
     _execute(work, as_json=False)
 

@@ -1,4 +1,4 @@
-"""What the commands do that only look: list, show, events, validate, doctor, audit."""
+"""What the commands do that only look: list, show, events, validate, doctor."""
 
 import asyncio
 from datetime import datetime
@@ -158,19 +158,6 @@ async def consent_list(settings: Settings, as_json: bool) -> int:
         where = row["repository"] or row["repository_id"]
         console.tell(f"{row['persona']} ({row['persona_hash'][:12]}) for {where}: by {row['by']}, {state}")
     return EXIT_OK
-
-
-async def audit_verify(settings: Settings, reference: str, as_json: bool) -> int:
-    """Verify the hash chain of a run's events."""
-    async with Engine.open(settings, LocalRemotes()) as engine:
-        count, broken = await engine.broken_link(await engine.find(reference))
-    if as_json:
-        console.emit_json({"events": count, "valid": broken is None, "broken_at": broken})
-    elif broken is None:
-        console.tell(f"{count} events, the chain holds.")
-    else:
-        console.tell(f"{count} events, the chain breaks at number {broken}.")
-    return EXIT_OK if broken is None else EXIT_FAILED
 
 
 async def db_upgrade(settings: Settings, as_json: bool) -> int:

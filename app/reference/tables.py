@@ -125,7 +125,9 @@ def commands() -> str:
                 note = "required" if parameter.required else "repeatable" if parameter.multiple else ""
                 options.append((f"`{usage}`", note, getattr(parameter, "help", "") or ""))
         usage = " ".join(["devflow", name, *arguments, *(["[OPTIONS]"] if options else [])])
-        parts.append(f"### `{usage}`\n\n{command.help}\n\n" + table(("option", "", "meaning"), options))
+        parts.append(f"### `{usage}`\n\n{command.help}")
+        if options:
+            parts.append(table(("option", "", "meaning"), options))
     return "\n\n".join(parts)
 
 

@@ -150,7 +150,7 @@ def _check_events(rows: Rows, run: Row) -> None:
     for row in rows("events"):
         count += 1
         if row["seq"] != count or row["prev_hash"] != previous or row["hash"] != _chain_hash(row):
-            raise invalid(f"the chain of events breaks at number {count}")
+            raise invalid(f"the chain of events breaks at number {count}", broken_at=count)
         previous = row["hash"]
         kind = EVENT_TYPES.get(row["type"])
         try:
@@ -162,7 +162,7 @@ def _check_events(rows: Rows, run: Row) -> None:
         if (row["phase_key"], row["attempt"]) != (row["payload"].get("phase_key"), row["payload"].get("attempt")):
             raise invalid(f"event {count} contradicts itself")
     if (count, previous) != (run["event_seq"], run["event_hash"]):
-        raise invalid("the chain of events does not end where the run says")
+        raise invalid("the chain of events does not end where the run says", broken_at=count + 1)
 
 
 def _chain_hash(row: Row) -> str:
@@ -176,7 +176,7 @@ def _check_history(rows: Rows, run: Row) -> None:
     """Hold what the events tell against the rows that they are about."""
     requests = {str(row["request_id"]): row for row in rows("approval_requests")}
     artifacts = {(row["phase_key"], row["round"], row["attempt"]): row["digest"] for row in rows("artifacts")}
-    asked, resolved, ended = set(), {}, set()
+    asked, resolved, ended, overtaken = set(), {}, set(), set()
     validated: dict[tuple[str, int, int], str] = {}
     edited: set[tuple[str, str]] = set()
     for row in rows("events"):
@@ -191,13 +191,16 @@ def _check_history(rows: Rows, run: Row) -> None:
             case "approval.requested":
                 _check_asked(told, requests.get(told["request_id"]))
                 asked.add(told["request_id"])
-                edited.add((told["phase_key"], told["digest"]))
+                if told["phase_key"] in overtaken:
+                    edited.add((told["phase_key"], told["digest"]))
             case "approval.resolved":
                 resolved[told["request_id"]] = _RESOLVED.get(told["action"], told["action"])
+                if told["action"] == "superseded":
+                    overtaken.add(told["phase_key"])
             case _:
                 pass
-    if run["event_seq"] == 0:
-        raise invalid("the run has no history")
+    if next((row["type"] for row in rows("events")), None) != "run.created":
+        raise invalid("the run's history does not begin with the run")
     if asked != set(requests):
         raise invalid("there is a request that no event tells of")
     if resolved != {key: row["state"] for key, row in requests.items() if row["state"] != "pending"}:
@@ -206,7 +209,7 @@ def _check_history(rows: Rows, run: Row) -> None:
     if ended != ({run["state"]} if RunState(run["state"]).terminal else set()):
         raise invalid("the run is not in the state that its events tell of")
     for place, digest in validated.items():
-        # what a person edited on the branch at the gate took the artifact's place, and was asked about anew
+        # what a person edited on the branch took the artifact's place: the request was overtaken, and posted anew
         if artifacts.get(place) != digest and (place[0], artifacts.get(place)) not in edited:
             raise invalid(f"the artifact of phase {place[0]} is not the one that was validated")
 

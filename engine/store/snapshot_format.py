@@ -156,9 +156,9 @@ HOST_TABLES: tuple[Layout, ...] = (
 SHARED = frozenset({"repositories", "hosted_repositories"})  # what a database knows of these, it knows better
 
 
-def invalid(what: str) -> DevflowError:
+def invalid(what: str, **details: Any) -> DevflowError:
     """Return the error for a snapshot that is not what it should be."""
-    return DevflowError("snapshot_invalid", f"the snapshot cannot be used: {what}")
+    return DevflowError("snapshot_invalid", f"the snapshot cannot be used: {what}", details=details)
 
 
 def line_of(content: Mapping[str, Any]) -> bytes:
