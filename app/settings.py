@@ -163,6 +163,16 @@ def read_app_settings(*, takes_webhooks: bool) -> AppSettings:
     )
 
 
+def read_cassette(path: Path | None = None) -> tuple[str, bytes] | None:
+    """Return the recorded agent that is to be used: the file's, else DEVFLOW_CASSETTE's; raises `config_invalid`."""
+    return _cassette(path or _environment().cassette)
+
+
+def read_seconds_between_writes() -> float:
+    """Return the pause between two changes at GitHub."""
+    return _environment().github_seconds_between_writes
+
+
 def _secrets(env: Environment) -> tuple[str, ...]:
     single = [env.github_webhook_secret.get_secret_value()] if env.github_webhook_secret else []
     several = env.github_webhook_secrets.get_secret_value() if env.github_webhook_secrets else ""
@@ -186,7 +196,7 @@ def _cassette(path: Path | None) -> tuple[str, bytes] | None:
     try:
         return path.name, path.read_bytes()
     except OSError as error:
-        raise DevflowError("config_invalid", f"DEVFLOW_CASSETTE cannot be read: {error.strerror}") from None
+        raise DevflowError("config_invalid", f"the cassette {path.name} cannot be read: {error.strerror}") from None
 
 
 def _environment() -> Environment:

@@ -1,0 +1,161 @@
+"""One issue in a step: taken in hand, its event handled, its runs driven until they rest, and let go again."""
+
+import asyncio
+import contextlib
+import logging
+from uuid import UUID
+
+from app.action import missed
+from app.action.driving import Drive
+from app.action.keeper import DatabaseKeeps, Keeper, Keeping
+from app.action.opening import Workshop
+from app.action.outcome import Outcome
+from app.action.packing import IssueRows
+from app.action.trust import verify
+from app.github.client import GitHubRepository
+from app.inbound.context import House
+from app.inbound.inbox import Inbox
+from app.surface.projector import Projector
+from app.surface.reading import read_view
+from engine.domain.errors import DevflowError, Fenced
+from engine.presence import Presence
+from engine.store.deliveries import NewDelivery
+from engine.workspace.mirror import Mirror
+from engine.workspace.rules import RUNS_FOLDER
+
+_log = logging.getLogger(__name__)
+
+
+class IssueStep:
+    """The work on one issue, for `delivery` (None: whatever is left to do)."""
+
+    def __init__(
+        self, shop: Workshop, github: GitHubRepository, issue_number: int, delivery: NewDelivery | None
+    ) -> None:
+        self._shop = shop
+        self._github = github
+        self._issue_number = issue_number
+        self._delivery = delivery
+        self._teller = shop.given.teller
+        self._own: set[str] = set()
+
+    async def run(self, stop: asyncio.Event) -> Outcome:
+        """Do all of it; a set `stop` ends it early, with everything kept.
+
+        Raises what keeps the step from its work: a state that cannot be trusted, GitHub out of reach.
+        """
+        if self._shop.given.is_shared:
+            return await self._work(DatabaseKeeps(), self._rows(conversations=True), stop)
+        facts = await self._github.facts()
+        rows = self._rows(conversations=facts.private)
+        mirror = await Mirror.open(self._shop.settings.mirrors, self._github.repository_id, await self._shop.remote())
+        environment = self._shop.given.environment
+        keeper = Keeper(
+            rows,
+            mirror,
+            self._shop.clock,
+            self._shop.settings,
+            url=environment.run_url,
+            attempt=environment.run_attempt,
+        )
+        found = await keeper.take(self._delivery)
+        if found is None:
+            return self._left_to_another()
+        try:
+            await verify(self._shop.engine(), self._github, self._issue_number)
+        except DevflowError:
+            await keeper.give_back(found)
+            raise
+        try:
+            outcome = await self._work(keeper, rows, stop)
+            while not await keeper.release():
+                outcome = await self._work(keeper, rows, stop)
+        except Fenced as lost:
+            _log.warning("%s", lost)
+            return self._left_to_another()
+        except BaseException:
+            with contextlib.suppress(DevflowError):
+                await keeper.release()
+            raise
+        return outcome
+
+    def _rows(self, *, conversations: bool) -> IssueRows:
+        return IssueRows(
+            self._shop.engine(), self._github.repository_id, self._issue_number, conversations=conversations
+        )
+
+    def _left_to_another(self) -> Outcome:
+        return Outcome("Another step holds the issue and goes on with it.", issue_number=self._issue_number)
+
+    async def _work(self, keeper: Keeping, rows: IssueRows, stop: asyncio.Event) -> Outcome:
+        await self._teller.skip(rows.engine, rows.repository_id, rows.issue_number)
+        events = await missed.find(self._github, rows)
+        if self._delivery is not None:
+            events = [*(event for event in events if event.delivery_id != self._delivery.delivery_id), self._delivery]
+        await rows.take_in(events)
+        self._own = {event.delivery_id for event in events}
+        await self._drive(keeper, rows, stop)
+        await self._teller.tell_rest(rows.engine, rows.repository_id, rows.issue_number)
+        return await self._outcome(rows, stopped=stop.is_set())
+
+    async def _drive(self, keeper: Keeping, rows: IssueRows, stop: asyncio.Event) -> None:
+        shop, engine = self._shop, self._shop.engine(keeper.keep)
+        async with Presence(shop.database, engine.settings) as presence:
+            who, dead_after = presence.worker_id, engine.settings.worker_dead_after_seconds
+            projector = Projector(
+                engine, shop.github, shop.clock, worker_id=who, dead_after_seconds=dead_after, keep=keeper.keep
+            )
+            house = House(
+                engine,
+                shop.github,
+                shop.clock,
+                projector,
+                shop.given.cassette,
+                workflow=shop.given.environment.workflow,
+                keep=keeper.keep,
+            )
+            drive = Drive(
+                engine,
+                Inbox(house, who, dead_after),
+                projector,
+                shop.clock,
+                repository_id=rows.repository_id,
+                issue_number=rows.issue_number,
+                shared=self._own if shop.given.is_shared else None,
+            )
+            ended = asyncio.Event()
+            tasks = (
+                asyncio.create_task(drive.run(stop), name="driving"),
+                asyncio.create_task(keeper.run(ended), name="keeping"),
+                asyncio.create_task(self._teller.follow(engine, rows.repository_id, rows.issue_number), name="telling"),
+            )
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            finally:
+                ended.set()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _outcome(self, rows: IssueRows, *, stopped: bool) -> Outcome:
+        became = await rows.outcome_of(self._delivery.delivery_id) if self._delivery else None
+        said = f"{became[0].upper()}{became[1:]}." if became else ""
+        if stopped:
+            said = f"{said} The job was cancelled; the next event goes on from here.".strip()
+        run = await rows.engine.run_of_issue(rows.repository_id, rows.issue_number)
+        if run is None:
+            return Outcome(said, issue_number=self._issue_number)
+        run_id: UUID = run["run_id"]
+        report = None
+        if run["final_report_path"] is not None and run["pushed_sha"] is not None:
+            report = self._github.blob_url(run["branch"], f"{RUNS_FOLDER}/{run_id}/report.md")
+        return Outcome(
+            said,
+            issue_number=self._issue_number,
+            view=await read_view(rows.engine.database, run_id),
+            links=self._github,
+            pull_number=await rows.pull_number(run_id),
+            report=report,
+        )
