@@ -13,6 +13,7 @@ from app.action.outcome import Outcome
 from app.action.packing import IssueRows
 from app.action.trust import verify
 from app.github.client import GitHubRepository
+from app.inbound.config import read_config
 from app.inbound.context import House
 from app.inbound.inbox import Inbox
 from app.surface.projector import Projector
@@ -46,8 +47,7 @@ class IssueStep:
         """
         if self._shop.given.is_shared:
             return await self._work(DatabaseKeeps(), self._rows(conversations=True), stop)
-        facts = await self._github.facts()
-        rows = self._rows(conversations=facts.private)
+        rows = self._rows(conversations=await self._may_show_conversations())
         mirror = await Mirror.open(self._shop.settings.mirrors, self._github.repository_id, await self._shop.remote())
         environment = self._shop.given.environment
         keeper = Keeper(
@@ -78,6 +78,16 @@ class IssueStep:
                 await keeper.release()
             raise
         return outcome
+
+    async def _may_show_conversations(self) -> bool:
+        """Tell whether what models said may lie in the repository; where the configuration is broken, it may not."""
+        if (await self._github.facts()).private:
+            return True
+        try:
+            config = await read_config(self._github, self._shop.settings.config_path)
+        except DevflowError:
+            return False
+        return config.publish_conversations
 
     def _rows(self, *, conversations: bool) -> IssueRows:
         return IssueRows(

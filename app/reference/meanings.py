@@ -83,6 +83,10 @@ MEANINGS: dict[str, dict[str, str]] = {
         "commands": "GitHub App: whether bare `/approve` counts, or only `/devflow approve`.",
         "on_conflict": "GitHub App: what a second trigger does while a run of the issue is live.",
         "abort_on_unlabel": "GitHub App: whether a run ends when the label that started it is taken off.",
+        "publish_conversations": (
+            "Action without a database: whether what models and tools said is kept with the run's state in a public "
+            "repository, where everybody can read it. In a private one it always is."
+        ),
     },
     "Check": {
         "run": "Shell command, run at the root of the worktree; exit code 0 is a pass.",

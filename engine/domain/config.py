@@ -69,6 +69,7 @@ class RepositoryConfig(Part):
     commands: CommandStyle = CommandStyle.ANY
     on_conflict: OnConflict = OnConflict.REJECT
     abort_on_unlabel: bool = False
+    publish_conversations: bool = False
     personas: dict[Slug, Slug] = Field(default_factory=dict)
     prices: dict[ModelName, Price] = Field(default_factory=dict)
 
