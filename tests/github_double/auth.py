@@ -1,7 +1,8 @@
-"""Who is asking, and may they: App JWTs, installation tokens, personal tokens.
+"""Who is asking, and may they: App JWTs, installation tokens, tokens of a workflow's job, personal tokens.
 
-Stricter than GitHub in one point: an installation token needs its permissions and its repository list for reading a
-public repository's API too, so that a permission that somebody forgot shows in every test and not only in private ones.
+Stricter than GitHub in one point: a token that is not a person's needs its permissions and its repository list for
+reading a public repository's API too, so that a permission that somebody forgot shows in every test and not only in
+private ones.
 """
 
 import time
@@ -21,7 +22,7 @@ _SKEW = 60
 
 @dataclass(frozen=True)
 class Caller:
-    """The one who asks; `kind` is none, app, installation or pat."""
+    """The one who asks; `kind` is none, app, installation, actions or pat."""
 
     kind: str = "none"
     user: User | None = None
@@ -54,8 +55,10 @@ def authenticate(world: World, authorization: str | None) -> Caller:
     token = world.tokens.get(value)
     if token is None or token.revoked or (token.expires_at is not None and world.now() >= token.expires_at):
         raise Refused(401, "Bad credentials")
+    if token.of_workflow:
+        return Caller("actions", token.user, token, token.permissions)
     if token.installation is None:
-        return Caller("pat", token.user, token)
+        return Caller("pat", token.user, token, token.permissions)
     if token.installation.deleted:
         raise Refused(401, "Bad credentials")
     if token.installation.suspended_at is not None:
@@ -103,8 +106,11 @@ def sees(caller: Caller, repository: Repository) -> bool:
     if caller.kind == "installation" and token is not None and token.installation is not None:
         allowed = repository.id in token.installation.repository_ids
         return allowed and (token.repository_ids is None or repository.id in token.repository_ids)
-    if caller.kind == "pat" and caller.user is not None:
-        return repository.role_of(caller.user) != "none"
+    if caller.kind == "actions" and token is not None:
+        return token.repository_ids is None or repository.id in token.repository_ids
+    if caller.kind == "pat" and caller.user is not None and token is not None:
+        reached = token.repository_ids is None or repository.id in token.repository_ids
+        return reached and repository.role_of(caller.user) != "none"
     return not repository.private
 
 
@@ -117,16 +123,16 @@ def require(caller: Caller, repository: Repository, needs: tuple[str, ...]) -> N
     writes = bool(needs) and all(need.endswith(":write") for need in needs)
     if caller.kind == "none" and (writes or not needs):
         raise Refused(401, "Requires authentication")
-    if caller.kind == "installation" and not has_permission(caller, needs):
+    if caller.kind in ("installation", "actions") and not has_permission(caller, needs):
         raise not_accessible("; ".join(need.replace(":", "=") for need in needs))
     if caller.kind == "pat" and caller.user is not None:
-        _require_of_person(caller.user, repository, needs, writes)
+        _require_of_person(caller, caller.user, repository, needs)
     if writes and repository.archived:
         raise Refused(403, "Repository was archived so is read-only.")
 
 
 def has_permission(caller: Caller, needs: tuple[str, ...]) -> bool:
-    """Tell whether an installation token holds one of these permissions."""
+    """Tell whether a token holds one of these permissions."""
     for need in needs:
         name, _, level = need.partition(":")
         if caller.permissions.get(name) in ("write", "admin") or caller.permissions.get(name) == level:
@@ -134,9 +140,14 @@ def has_permission(caller: Caller, needs: tuple[str, ...]) -> bool:
     return not needs
 
 
-def _require_of_person(who: User, repository: Repository, needs: tuple[str, ...], writes: bool) -> None:
+def _require_of_person(caller: Caller, who: User, repository: Repository, needs: tuple[str, ...]) -> None:
+    writes = bool(needs) and all(need.endswith(":write") for need in needs)
     if writes and all(need.startswith("checks:") for need in needs):
         raise Refused(403, "You must authenticate via a GitHub App.")
+    if caller.permissions and not has_permission(caller, needs):
+        needed = "; ".join(need.replace(":", "=") for need in needs)
+        headers = {"X-Accepted-GitHub-Permissions": needed}
+        raise Refused(403, "Resource not accessible by personal access token", headers=headers)
     talks = any(need.startswith(("issues:", "pull_requests:")) for need in needs)
     least = "read" if talks or not writes else "write"
     if ROLES.index(repository.role_of(who)) < ROLES.index(least):

@@ -99,9 +99,10 @@ class BareRepository:
         with (self.folder / "refused").open("a") as file:
             file.write(f"{pattern}\t{message}\n")
 
-    def refs(self) -> dict[str, str]:
-        """Return every branch and tag with its object."""
-        lines = self._git("for-each-ref", "--format=%(refname) %(objectname)", "refs/heads", "refs/tags").decode()
+    def refs(self, *under: str) -> dict[str, str]:
+        """Return every branch and tag with its object, or the refs below these folders."""
+        places = under or ("refs/heads", "refs/tags")
+        lines = self._git("for-each-ref", "--format=%(refname) %(objectname)", *places).decode()
         return dict(line.split(" ") for line in lines.splitlines())
 
     def log(self, base: str, head: str) -> list[str]:

@@ -15,6 +15,8 @@ from tests.github_double.repository import Repository
 from tests.github_double.server import Server
 from tests.github_double.world import World, utc_now
 
+_WORKFLOW_PERMISSIONS = ("checks", "contents", "issues", "pull-requests", "statuses")
+
 
 class GitHubDouble:
     """A GitHub on loopback with REST, GraphQL, git and webhooks; use it as a context manager or `start` and `stop`.
@@ -123,6 +125,36 @@ class GitHubDouble:
                 expires_at=self.world.now() + timedelta(hours=1),
             )
 
+    def actions_token(self, repository: Repository, permissions: Mapping[str, str] | None = None) -> Token:
+        """Return a new GITHUB_TOKEN: what a job in a workflow of the repository gets.
+
+        `permissions` are written as in a workflow (`pull-requests: write`), where what is not named is not given; None:
+        all of them.
+        """
+        given = dict.fromkeys(_WORKFLOW_PERMISSIONS, "write") if permissions is None else permissions
+        with self.world.lock:
+            return self.world.issue_token(
+                "ghs_",
+                self.world.actions.bot,
+                of_workflow=True,
+                permissions={"metadata": "read"} | {name.replace("-", "_"): level for name, level in given.items()},
+                repository_ids=frozenset({repository.id}),
+                expires_at=self.world.now() + timedelta(hours=1),
+            )
+
+    def personal_token(
+        self, who: User, *repositories: Repository, permissions: Mapping[str, str] | None = None
+    ) -> Token:
+        """Return a new token of a person, for some repositories and permissions only where they are named."""
+        chosen = frozenset(each.id for each in repositories) if repositories else None
+        with self.world.lock:
+            return self.world.issue_token(
+                "github_pat_",
+                who,
+                permissions={"metadata": "read", **permissions} if permissions else {},
+                repository_ids=chosen,
+            )
+
     def revoke_tokens(self) -> None:
         """Make every token invalid, as if they had been leaked and revoked."""
         with self.world.lock:
@@ -187,7 +219,19 @@ class GitHubDouble:
             installation.suspended_by = repository.owner if at else None
             webhooks.on_installation(self.world, installation, action, repository.owner, [repository])
 
-    # Webhooks
+    # Workflows and webhooks
+
+    @property
+    def on_workflow_event(self) -> Callable[[str, dict[str, Any]], None] | None:
+        """Who is told of what starts workflows, at once and with the state locked: name and payload of the event.
+
+        Never of what was done by a GITHUB_TOKEN.
+        """
+        return self.world.on_workflow_event
+
+    @on_workflow_event.setter
+    def on_workflow_event(self, told: Callable[[str, dict[str, Any]], None] | None) -> None:
+        self.world.on_workflow_event = told
 
     @property
     def deliveries(self) -> list[Delivery]:

@@ -237,11 +237,17 @@ def _by_repository(context: _Context, field: Field) -> Any:
     return found
 
 
+def _viewer(context: _Context, field: Field) -> Shape:
+    """Return who asks: a User always, also for a bot, whose login has its ending here and nowhere else."""
+    who = context.caller.acting()
+    return Shape("User", id=who.node_id, databaseId=who.id, login=who.login)
+
+
 _READ = ("issues:read", "pull_requests:read", "metadata:read")
 _QUERIES: dict[str, Callable[[_Context, Field], Any]] = {
     "node": lambda context, field: _node(context, field.arguments.get("id"), _READ),
     "nodes": lambda context, field: [_node(context, each, _READ) for each in field.arguments.get("ids") or []],
-    "viewer": lambda context, field: context.caller.acting(),
+    "viewer": _viewer,
     "repository": _by_repository,
 }
 _MUTATIONS: dict[str, Callable[[_Context, Field], Any]] = {

@@ -113,6 +113,9 @@ FIELDS: dict[str, dict[str, Resolver]] = {
         "author": lambda _, value: value.author,
         "url": _url,
         "createdAt": lambda _, value: stamp(value.created_at),
+        "lastEditedAt": lambda _, value: stamp(value.edited_at),
+        "editor": lambda _, value: value.editor,
+        "includesCreatedEdit": lambda _, value: value.edited_at is not None,
     },
     "PullRequestReview": {
         **_NODE,

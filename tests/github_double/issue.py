@@ -122,7 +122,9 @@ class Issue:
             if comment.deleted:
                 raise not_found()
             check_body("IssueComment", body, required=True)
-            before, comment.body, comment.updated_at = comment.body, body, world.now()
+            before, comment.body = comment.body, body
+            comment.updated_at = comment.edited_at = world.now()
+            comment.editor = by
             webhooks.on_comment(comment, "edited", by, changes={"body": {"from": before}})
 
     def delete_comment(self, by: User, comment: Comment) -> None:

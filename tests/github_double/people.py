@@ -20,6 +20,22 @@ PERMISSIONS = {
     "checks": "write",
     "statuses": "write",
 }
+# What a workflow can be started for, of all that the double tells of.
+WORKFLOW_EVENTS = frozenset(
+    {
+        "check_run",
+        "create",
+        "delete",
+        "issue_comment",
+        "issues",
+        "pull_request",
+        "pull_request_review",
+        "pull_request_review_comment",
+        "push",
+        "status",
+    }
+)
+ACTIONS_APP, ACTIONS_BOT = 15_368, 41_898_282  # GitHub's own numbers
 EVENTS = [
     "create",
     "delete",
@@ -117,11 +133,15 @@ class Installation:
 
 @dataclass(eq=False, repr=False)
 class Token:
-    """A token of an installation (`ghs_`, an hour long) or of a person (`github_pat_`)."""
+    """A token of an installation or of a workflow's job (`ghs_`, an hour long), or of a person (`github_pat_`).
+
+    `permissions` of a person's: empty where the token may do all that the person may.
+    """
 
     text: str
     user: User
     installation: Installation | None = None
+    of_workflow: bool = False
     permissions: dict[str, str] = field(default_factory=dict)
     repository_ids: frozenset[int] | None = None
     expires_at: datetime | None = None

@@ -110,7 +110,8 @@ class Pull(Issue):
         with self.repository.world.lock:
             if review.state not in ("APPROVED", "CHANGES_REQUESTED"):
                 raise Refused(422, "Unprocessable Entity", ["Can not dismiss a commented pull request review"])
-            self._happened("review_dismissed", by, dismissed_review={"dismissal_message": message})
+            dismissed = {"state": review.state.lower(), "review_id": review.id, "dismissal_message": message}
+            self._happened("review_dismissed", by, dismissed_review=dismissed)
             review.state = "DISMISSED"
             webhooks.on_review(review, "dismissed", by)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tests.github_double.people import User, node_id
+from tests.github_double.people import App, User, node_id
 
 if TYPE_CHECKING:
     from tests.github_double.issue import Issue
@@ -72,6 +72,8 @@ class Comment:
     reactions: list[Reaction] = field(default_factory=list)
     minimized_reason: str | None = None
     deleted: bool = False
+    edited_at: datetime | None = None
+    editor: User | None = None
 
     @property
     def node_id(self) -> str:
@@ -121,13 +123,14 @@ class Review:
 
 @dataclass(eq=False)
 class CheckRun:
-    """A check run on one commit."""
+    """A check run on one commit; `app` made it."""
 
     id: int
     head_sha: str
     name: str
     status: str
     started_at: datetime | None
+    app: App
     conclusion: str | None = None
     completed_at: datetime | None = None
     external_id: str = ""

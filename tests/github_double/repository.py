@@ -30,6 +30,7 @@ class Repository:
         self.name = name
         self.private = private
         self.drafts = drafts
+        self.actions_may_open_pulls = True  # the setting; off in new repositories of people's own
         self.archived = False
         self.default_branch = default_branch
         self.created_at = self.pushed_at = world.now()

@@ -1,12 +1,13 @@
 """Which webhook follows from what happened, and its payload; the outbox signs and sends it.
 
-An event leaves only where the App is installed on the repository, not suspended, and subscribed to the event.
+A webhook leaves only where the App is installed on the repository, not suspended, and subscribed to the event.
+Workflows are started wherever they are, with the same payload less the installation.
 """
 
 from typing import TYPE_CHECKING, Any, cast
 
 from tests.github_double.bare import ZERO
-from tests.github_double.people import Installation, User
+from tests.github_double.people import WORKFLOW_EVENTS, Installation, User
 from tests.github_double.shapes import commits, issues, people, pulls, repositories
 from tests.github_double.world import World
 
@@ -22,16 +23,23 @@ Json = dict[str, Any]
 def announce(
     world: World, event: str, repository: "Repository", sender: User, parts: Json, shape: Json | None = None
 ) -> None:
-    """Queue an event of a repository; `parts` stand before the fields that every event has."""
+    """Queue an event of a repository, and start what workflows it starts; `parts` stand before the common fields."""
     installation = repository.installation
-    if installation is None or installation.suspended_at is not None or event not in world.app.events:
+    if installation is not None and (installation.suspended_at is not None or event not in world.app.events):
+        installation = None
+    # what a job does by its own token starts no other job, or they would never end
+    starts = world.on_workflow_event if event in WORKFLOW_EVENTS and sender is not world.actions.bot else None
+    if installation is None and starts is None:
         return
     payload = parts | {
         "repository": shape or repositories.repository(world, repository),
         "sender": people.user(world, sender),
-        "installation": {"id": installation.id, "node_id": installation.node_id},
     }
-    world.outbox.add(event, payload, installation.id, repository.id)
+    if installation is not None:
+        named = {"installation": {"id": installation.id, "node_id": installation.node_id}}
+        world.outbox.add(event, payload | named, installation.id, repository.id)
+    if starts is not None:
+        starts(event, payload)
 
 
 def on_issue(issue: "Issue", action: str, sender: User, **more: Any) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.github_double.outbox import Outbox
-from tests.github_double.people import App, Installation, Token, User, new_token
+from tests.github_double.people import ACTIONS_APP, ACTIONS_BOT, App, Installation, Token, User, new_token
 
 if TYPE_CHECKING:
     from tests.github_double.repository import Repository
@@ -62,7 +62,16 @@ class World:
         bot = User(self.new_id("user"), "devflow[bot]", "Bot")
         self.users[bot.login] = bot
         self.app = App(1_200_345, owner, bot, webhook_secret, self.now())
+        self.actions = self._actions()
+        self.on_workflow_event: Callable[[str, dict[str, Any]], None] | None = None
         self.outbox = Outbox(self)
+
+    def _actions(self) -> App:
+        """Make GitHub Actions, an App of GitHub's own in whose name workflows act."""
+        bot = User(ACTIONS_BOT, "github-actions[bot]", "Bot")
+        self.users[bot.login] = bot
+        owner = self.person("github")
+        return App(ACTIONS_APP, owner, bot, "", self.now(), slug="github-actions", name="GitHub Actions")
 
     @property
     def api_url(self) -> str:

@@ -99,7 +99,7 @@ def get_user(call: Call) -> Any:
     return people.public_user(call.world, call.user)
 
 
-@route("GET", "/users/{username}", kinds=("none", "pat", "installation"))
+@route("GET", "/users/{username}", kinds=("none", "pat", "installation", "actions"))
 def get_by_username(call: Call) -> Any:
     """Anybody's profile."""
     found = call.world.users.get(call.parts["username"].lower())

@@ -26,7 +26,8 @@ def create_check_run(call: Call) -> Any:
     if len(sha) != 40 or repository.git.resolve(sha) is None:
         raise Refused(422, f"No commit found for SHA: {sha}")
     now = call.world.now()
-    run = CheckRun(call.world.new_id("check"), sha, name, "queued", now)
+    maker = call.world.actions if call.caller.kind == "actions" else call.world.app
+    run = CheckRun(call.world.new_id("check"), sha, name, "queued", now, maker)
     _apply(call, run)
     repository.check_runs.append(run)
     webhooks.on_check_run(repository, run, "created", call.user)
@@ -43,6 +44,9 @@ def get_check_run(call: Call) -> Any:
 def update_check_run(call: Call) -> Any:
     """Another state or text."""
     run = _run(call)
+    if run.app.bot is not call.user:
+        words = f"Invalid app_id `{run.app.id}` - check run can only be modified by the GitHub App that created it."
+        raise Refused(403, words)
     was = run.status
     run.name = call.text("name") or run.name
     _apply(call, run)

@@ -42,9 +42,9 @@ def get_branch(call: Call) -> Any:
 
 @route("GET", REPOSITORY + "/git/ref/{ref}", "contents:read")
 def get_ref(call: Call) -> Any:
-    """One ref, named like `heads/main`."""
+    """One ref, named like `heads/main`; also one that is no branch and no tag."""
     name = f"refs/{call.parts['ref']}"
-    sha = call.repository.git.refs().get(name)
+    sha = call.repository.git.refs("refs").get(name)
     if sha is None:
         raise not_found()
     return commits.ref(call.world, call.repository, name, sha)
@@ -52,9 +52,9 @@ def get_ref(call: Call) -> Any:
 
 @route("GET", REPOSITORY + "/git/matching-refs/{ref}", "contents:read")
 def list_matching_refs(call: Call) -> Any:
-    """The refs that begin with a text."""
+    """The refs that begin with a text, those that are no branches and no tags too."""
     begin = f"refs/{call.parts['ref']}"
-    found = {name: sha for name, sha in call.repository.git.refs().items() if name.startswith(begin)}
+    found = {name: sha for name, sha in call.repository.git.refs("refs").items() if name.startswith(begin)}
     return call.page([commits.ref(call.world, call.repository, name, sha) for name, sha in sorted(found.items())])
 
 
@@ -75,8 +75,15 @@ def create_ref(call: Call) -> Any:
 
 @route("DELETE", REPOSITORY + "/git/refs/{ref}", "contents:write")
 def delete_ref(call: Call) -> Any:
-    """A branch deleted, named like `heads/topic`."""
-    call.repository.delete_branch(call.parts["ref"].removeprefix("heads/"), call.user)
+    """A ref deleted, named like `heads/topic`."""
+    name = call.parts["ref"]
+    if name.startswith("heads/"):
+        call.repository.delete_branch(name.removeprefix("heads/"), call.user)
+    elif f"refs/{name}" in call.repository.git.refs("refs"):
+        call.repository.git.delete_ref(f"refs/{name}")
+        call.repository.refs_changed(call.user)
+    else:
+        raise Refused(422, "Reference does not exist")
     return Answer(204)
 
 

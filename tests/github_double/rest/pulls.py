@@ -33,6 +33,8 @@ def create_pull(call: Call) -> Any:
     title, head, base = call.needed("title"), call.needed("head"), call.needed("base")
     if call.caller.kind == "pat" and call.repository.role_of(call.user) in ("read", "triage"):
         raise Refused(403, "Resource not accessible by personal access token")
+    if call.caller.kind == "actions" and not call.repository.actions_may_open_pulls:
+        raise Refused(403, "GitHub Actions is not permitted to create or approve pull requests.")
     made = call.repository.open_pull(call.user, title, head, base, call.text("body"), draft=draft)
     return Answer(201, pulls.full_pull(call.world, made), {"Location": pulls.api_url(call.world, made)})
 

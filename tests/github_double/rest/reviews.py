@@ -35,6 +35,14 @@ def get_review(call: Call) -> Any:
     return pulls.review(call.world, _review(call))
 
 
+@route("PUT", _ALL + "/{review_id}/dismissals", "pull_requests:write")
+def dismiss_review(call: Call) -> Any:
+    """A review that counts no more."""
+    review = _review(call)
+    review.pull.dismiss_review(call.user, review, call.needed("message"))
+    return pulls.review(call.world, review)
+
+
 @route("GET", _ALL + "/{review_id}/comments", "pull_requests:read")
 def list_review_comments(call: Call) -> Any:
     """The comments on lines of one review."""

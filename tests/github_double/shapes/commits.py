@@ -114,7 +114,7 @@ def check_run(world: World, which: "Repository", run: CheckRun) -> Json:
         "external_id": run.external_id,
         "url": api,
         "html_url": f"{world.server_url}/{which.full_name}/runs/{run.id}",
-        "details_url": run.details_url or f"{world.server_url}/apps/{world.app.slug}",
+        "details_url": run.details_url or f"{world.server_url}/apps/{run.app.slug}",
         "status": run.status,
         "conclusion": run.conclusion,
         "started_at": stamp(run.started_at),
@@ -127,7 +127,7 @@ def check_run(world: World, which: "Repository", run: CheckRun) -> Json:
             "annotations_url": f"{api}/annotations",
         },
         "check_suite": {"id": which.check_suite_id(run.head_sha)},
-        "app": app(world, world.app),
+        "app": app(world, run.app),
         "pull_requests": [minimal_pull(world, each) for each in pulls],
     }
 

@@ -68,8 +68,8 @@ def app(world: World, which: App) -> Json:
 
 
 def via_app(world: World, author: User) -> Json | None:
-    """Return the App where the author is its bot."""
-    return app(world, world.app) if author is world.app.bot else None
+    """Return the App where the author is its bot, ours or GitHub Actions."""
+    return next((app(world, each) for each in (world.app, world.actions) if author is each.bot), None)
 
 
 def installation(world: World, which: Installation) -> Json:
