@@ -10,9 +10,12 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
+import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from github import Auth
+from jwt.algorithms import RSAAlgorithm
 
 from app.clock import Clock
 from app.github.answers import facts_of
@@ -37,6 +40,7 @@ PERMISSIONS: dict[Purpose, dict[str, str]] = {
     },
     "git": {"contents": "write", "metadata": "read"},
 }
+_ALGORITHM = "RS256"
 _EARLY = timedelta(minutes=5)
 _RANKS = {"read": 1, "write": 2, "admin": 3}
 
@@ -50,9 +54,11 @@ class AppCredentials:
 
     def auth(self) -> Auth.AppAuth:
         """Return what signs the App's word; raises `config_invalid` where the key is none."""
-        key = self.private_key.replace("\\n", "\n").strip() + "\n"
-        signed = Auth.AppAuth(self.app_id, key)
+        written = self.private_key.replace("\\n", "\n").strip() + "\n"
         try:
+            # Reading the key takes far longer than signing with it; PyGithub would read it anew for each call.
+            key = cast(RSAPrivateKey, RSAAlgorithm(RSAAlgorithm.SHA256).prepare_key(written))
+            signed = Auth.AppAuth(self.app_id, sign_func=lambda claims: jwt.encode(claims, key, _ALGORITHM))
             signed.create_jwt()
         except Exception:  # noqa: BLE001 - the libraries below name no common class, and no detail may get out
             hint = "set GITHUB_PRIVATE_KEY or GITHUB_PRIVATE_KEY_PATH to the PEM file that GitHub gave for the App"

@@ -212,7 +212,7 @@ def _assure_alive(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
         raise InvalidatePoolError
     if time.monotonic() - used > _FRESH_SECONDS:
         try:
-            connection.run_async(lambda driver: driver.execute(""))
+            connection.run_async(lambda driver: driver.execute("SELECT 1"))
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise InvalidatePoolError from error
 

@@ -118,6 +118,24 @@ async def test_a_connection_cut_before_the_commit_is_unavailable(database: Datab
     assert (await run_row(database, run_id))["title"] == "a run"
 
 
+@pytest.mark.parametrize("fresh_seconds", [-1.0, 3600.0])
+async def test_a_connection_cut_while_nobody_used_it_is_replaced_whether_it_is_asked_or_not(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch, fresh_seconds: float
+) -> None:
+    monkeypatch.setattr("engine.store.database._FRESH_SECONDS", fresh_seconds)
+    run_id = await add_run(database)
+    async with database.read() as tx:
+        pooled = (await tx.connection.get_raw_connection()).driver_connection
+    other = Database(database_url)
+    await _cut_others(other)
+    await other.close()
+    async with asyncio.timeout(10):
+        while pooled is not None and not pooled.is_closed():
+            await asyncio.sleep(0.01)
+
+    assert (await run_row(database, run_id))["title"] == "a run"
+
+
 async def test_a_database_that_is_down_is_unavailable_never_not_found(data_dir: Path) -> None:
     server = await open_embedded(data_dir)
     await upgrade(server.url)
