@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import doorbell, events, git, label, phases, sandboxes, webhook
+from bench import action, doorbell, events, git, label, phases, sandboxes, webhook
 from bench.stage import Figure
 
 BENCHES = {
@@ -22,6 +22,7 @@ BENCHES = {
     "doorbell": doorbell.measure,
     "webhook": webhook.measure,
     "label": label.measure,
+    "action": action.measure,
 }
 
 
