@@ -43,10 +43,10 @@ def private_queue(run_id: UUID) -> str:
     return f"{ADVANCE_RUN}:{run_id}"
 
 
-def queries(connection: "asyncpg.Connection[asyncpg.Record]") -> Queries:
+def queries(connection: "asyncpg.Connection[asyncpg.Record]", driver: type[AsyncpgDriver] = AsyncpgDriver) -> Queries:
     """Return PgQueuer's queries on a connection, with the names that our migration gave its tables."""
     return Queries(
-        AsyncpgDriver(connection),
+        driver(connection),
         qbe=QueryBuilderEnvironment(QUEUE_SETTINGS),
         qbq=QueryQueueBuilder(QUEUE_SETTINGS),
         qbs=QuerySchedulerBuilder(QUEUE_SETTINGS),
@@ -64,8 +64,9 @@ async def ring_many(tx: Transaction, queue: str, payloads: Sequence[bytes]) -> N
         return
     # SQLAlchemy begins the transaction with the first statement that it sends itself; before that, the driver's own
     # connection would commit the job at once.
-    await tx.execute(text("SELECT 1"))
     raw = (await tx.connection.get_raw_connection()).driver_connection
+    if isinstance(raw, asyncpg.Connection) and not raw.is_in_transaction():
+        await tx.execute(text("SELECT 1"))
     if not isinstance(raw, asyncpg.Connection) or not raw.is_in_transaction():
         raise RuntimeError("a job must be enqueued inside the transaction that calls for it")
     with translated_errors():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from sqlalchemy import RowMapping, func, select
+from sqlalchemy import RowMapping, literal, select, union_all
 
 from app.clock import Clock
 from app.hosting import Host
@@ -46,6 +46,24 @@ PHASES = (
     phase("change"),
 )
 PATIENCE = 60.0
+
+# What still goes on: deliveries to handle, runs at work or not yet summed up, and what is to be shown.
+_UNREST = union_all(
+    select(literal(1)).select_from(deliveries).where(deliveries.c.state == "received"),
+    select(literal(1))
+    .select_from(runs)
+    .where(
+        runs.c.lease_worker.is_not(None)
+        | (runs.c.state == RunState.EXECUTING)
+        | (
+            runs.c.state.in_([RunState.COMPLETED, RunState.FAILED, RunState.ABORTED])
+            & runs.c.final_report_path.is_(None)
+        )
+    ),
+    select(literal(1))
+    .select_from(projections)
+    .where((projections.c.dirty & projections.c.not_before.is_(None)) | projections.c.claimed_by.is_not(None)),
+).limit(1)
 
 
 @dataclass
@@ -131,20 +149,8 @@ class Stage:
                 await asyncio.sleep(0.02)
 
     async def _is_calm(self) -> bool:
-        waiting = select(func.count()).select_from(deliveries).where(deliveries.c.state == "received")
-        busy = (runs.c.lease_worker.is_not(None)) | (
-            runs.c.state.in_([RunState.COMPLETED, RunState.FAILED, RunState.ABORTED])
-            & runs.c.final_report_path.is_(None)
-        )
-        moving = select(func.count()).select_from(runs).where(busy | (runs.c.state == RunState.EXECUTING))
-        dirty = (
-            select(func.count())
-            .select_from(projections)
-            .where((projections.c.dirty & projections.c.not_before.is_(None)) | projections.c.claimed_by.is_not(None))
-        )
         async with self.database.read() as tx:
-            counts = [(await tx.execute(statement)).scalar_one() for statement in (waiting, moving, dirty)]
-        return not any(counts)
+            return (await tx.execute(_UNREST)).first() is None
 
 
 @contextlib.asynccontextmanager
