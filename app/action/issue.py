@@ -151,7 +151,7 @@ class IssueStep:
 
     async def _outcome(self, rows: IssueRows, *, stopped: bool) -> Outcome:
         became = await rows.outcome_of(self._delivery.delivery_id) if self._delivery else None
-        said = f"{became[0].upper()}{became[1:]}." if became else ""
+        said = f"What came of the event: {became}." if became else ""
         if stopped:
             said = f"{said} The job was cancelled; the next event goes on from here.".strip()
         run = await rows.engine.run_of_issue(rows.repository_id, rows.issue_number)

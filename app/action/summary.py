@@ -1,5 +1,7 @@
 """The end of a step as people and workflows read it: the job's summary, in Markdown, and the step's outputs."""
 
+from decimal import Decimal
+
 from app.action.outcome import Outcome, cost_text
 from app.surface import texts
 from app.surface.progress import phase_table
@@ -18,11 +20,17 @@ def outputs(outcome: Outcome) -> dict[str, str]:
         outcome.run_id,
         outcome.state,
         outcome.pull_number,
-        None if outcome.cost_usd is None else f"{outcome.cost_usd:f}",
+        None if outcome.cost_usd is None else _amount(outcome.cost_usd),
         outcome.report,
         outcome.error_code,
     )
     return {name: "" if value is None else str(value) for name, value in zip(OUTPUTS, values, strict=True)}
+
+
+def _amount(usd: Decimal) -> str:
+    """Return an amount for a program: all of its digits, at least two of them behind the point."""
+    whole, _, rest = f"{usd:f}".partition(".")
+    return f"{whole}.{rest.rstrip('0').ljust(2, '0')}"
 
 
 def summary(outcome: Outcome) -> str:
