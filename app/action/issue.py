@@ -24,6 +24,7 @@ from engine.store.deliveries import NewDelivery
 from engine.workspace.mirror import Mirror
 from engine.workspace.rules import RUNS_FOLDER
 
+_BROKEN = "config_invalid"
 _log = logging.getLogger(__name__)
 
 
@@ -88,6 +89,14 @@ class IssueStep:
         except DevflowError:
             return False
         return config.publish_conversations
+
+    async def _mistake(self) -> DevflowError:
+        """Return what is wrong with the repository's files, with its line where it is the configuration's."""
+        try:
+            await read_config(self._github, self._shop.settings.config_path)
+        except DevflowError as error:
+            return error
+        return DevflowError(_BROKEN, "a file of the repository has a mistake; the answer on the issue says which")
 
     def _rows(self, *, conversations: bool) -> IssueRows:
         return IssueRows(
@@ -155,8 +164,9 @@ class IssueStep:
         if stopped:
             said = f"{said} The job was cancelled; the next event goes on from here.".strip()
         run = await rows.engine.run_of_issue(rows.repository_id, rows.issue_number)
-        if run is None:
-            return Outcome(said, issue_number=self._issue_number)
+        wrong = await self._mistake() if became == _BROKEN else None
+        if run is None or wrong is not None:
+            return Outcome(said, issue_number=self._issue_number, error=wrong)
         run_id: UUID = run["run_id"]
         report = None
         if run["final_report_path"] is not None and run["pushed_sha"] is not None:
