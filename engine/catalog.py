@@ -45,6 +45,11 @@ def builtin_files() -> Mapping[str, bytes]:
     return {f".devflow/{name}": read_builtin(name) for name in builtin_names() if "/" in name}
 
 
+@cache
+def _builtin_prices() -> PriceTable:
+    return PriceTable(parse_prices(read_builtin(_PRICES), f"built-in {_PRICES}"))
+
+
 class Catalog:
     """What one repository has at one commit; `repository_files` maps paths from the root to contents."""
 
@@ -123,7 +128,7 @@ class Catalog:
 
         Raises `config_invalid` for a broken file: a broken table must never look like one without prices.
         """
-        table = PriceTable(parse_prices(read_builtin(_PRICES), f"built-in {_PRICES}"))
+        table = _builtin_prices()
         if user_file is not None:
             table = table.merged(parse_prices(user_file, user_path))
         return table.merged(self.config().prices)
