@@ -5,6 +5,7 @@ import contextlib
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from uuid import uuid4
 
 from app.action.environment import StepEnvironment
 from app.action.telling import Teller
@@ -16,6 +17,7 @@ from engine.facade import Engine
 from engine.ports import Keep, Remote, Remotes, kept_by_database
 from engine.settings import Settings
 from engine.store.database import Database
+from engine.store.embedded import EmbeddedPostgres, open_embedded
 
 NO_INSTALLATION = 0
 
@@ -80,12 +82,15 @@ async def open_workshop(given: Given) -> AsyncIterator[Workshop]:
 
     Raises `database_unavailable` or `database_schema_newer`.
     """
+    settings = given.settings
     async with contextlib.AsyncExitStack() as stack:
         if not given.is_shared:
-            stack.push_async_callback(_remove, given)
-            await _remove(given)
-        engine = await stack.enter_async_context(Engine.open(given.settings, _NoRemotes()))
-        settings = replace(given.settings, database_url=engine.database.url)
+            # a folder of its own for each issue of a step, whose rows must not meet; the mirror is there for all
+            folder = settings.data_dir / f"database-{uuid4().hex[:8]}"
+            embedded = await open_embedded(folder)
+            stack.push_async_callback(_end, embedded)
+            settings = replace(settings, database_url=embedded.url)
+        engine = await stack.enter_async_context(Engine.open(settings, _NoRemotes()))
         clock = SystemClock()
         github = GitHubByToken(
             given.environment.token,
@@ -99,8 +104,10 @@ async def open_workshop(given: Given) -> AsyncIterator[Workshop]:
         yield Workshop(given, settings, engine.database, github, clock)
 
 
-async def _remove(given: Given) -> None:
-    await asyncio.to_thread(shutil.rmtree, given.settings.data_dir, ignore_errors=True)
+async def _end(embedded: EmbeddedPostgres) -> None:
+    await embedded.close()
+    # where this runs as root, that is not below the step's folder
+    await asyncio.to_thread(shutil.rmtree, embedded.home, ignore_errors=True)
 
 
 class _NoRemotes:

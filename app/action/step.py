@@ -8,10 +8,12 @@ go at once; whatever happens to it, the next one goes on.
 import asyncio
 import contextlib
 import hashlib
+import shutil
 import signal
 from collections.abc import Iterator
 
 from app.action import screening
+from app.action.fetching import fetching
 from app.action.issue import IssueStep
 from app.action.opening import Given, open_workshop
 from app.action.outcome import Outcome
@@ -25,7 +27,7 @@ from engine.store.deliveries import NewDelivery
 async def act(given: Given) -> Outcome:
     """Do what the step was started for; an error that people can meet is in the outcome."""
     try:
-        with _signals() as stop:
+        with _signals() as stop, _folder(given):
             if given.environment.event_name in screening.RECONCILING:
                 return await reconcile(given, stop)
             return await _handle(given, stop)
@@ -49,7 +51,7 @@ async def _handle(given: Given, stop: asyncio.Event) -> Outcome:
         return Outcome(f"Nothing to do: {screened.why}.", is_ours=False)
     if event.repository.id != environment.repository_id:
         raise DevflowError("config_invalid", "the event is of another repository than the step")
-    async with open_workshop(given) as shop:
+    async with fetching(given, event), open_workshop(given) as shop:
         github = await shop.repository(event.repository.default_branch)
         issue_number = await screening.issue_of(github, event)
         if issue_number is None or not await screening.is_meant(github, event, given.settings.config_path):
@@ -67,6 +69,16 @@ def delivery_id(name: str, event: RepositoryEvent, body: bytes) -> str:
         case ReviewSubmitted(review=review):
             return f"review:{review.id}"
     return f"{name}:{hashlib.sha256(body).hexdigest()}"
+
+
+@contextlib.contextmanager
+def _folder(given: Given) -> Iterator[None]:
+    """Have an empty folder for the step, and leave nothing of it: a runner may live on."""
+    shutil.rmtree(given.settings.data_dir, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(given.settings.data_dir, ignore_errors=True)
 
 
 @contextlib.contextmanager
