@@ -1,6 +1,8 @@
 """What this runner knows of the cache action: a hit brings an environment that has what this checkout's own has."""
 
+import atexit
 import functools
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +17,7 @@ SAVE = "actions/cache/save"
 def environment() -> Path:
     """Return a virtual environment, made once a process, that sees the packages of the one in which the tests run."""
     folder = Path(tempfile.mkdtemp(prefix="devflow-action-cache-")) / "venv"
+    atexit.register(shutil.rmtree, folder.parent, ignore_errors=True)
     # it must be readable by whoever the step's database server runs as
     folder.parent.chmod(0o755)
     base = getattr(sys, "_base_executable", sys.executable)
