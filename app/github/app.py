@@ -38,6 +38,7 @@ class GitHubApp(GitHub):
             database,
             clock,
             app_id=credentials.app_id,
+            rights_are_fixed=False,
             api_url=api_url,
             server_url=server_url,
             seconds_between_writes=seconds_between_writes,

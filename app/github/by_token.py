@@ -41,6 +41,7 @@ class GitHubByToken(GitHub):
             database,
             clock,
             app_id=None,
+            rights_are_fixed=True,
             api_url=api_url,
             server_url=server_url,
             seconds_between_writes=seconds_between_writes,

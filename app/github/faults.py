@@ -19,6 +19,7 @@ _SECONDARY_WAIT = timedelta(seconds=60)  # GitHub: "wait for at least one minute
 _LONGEST_WAIT = timedelta(days=1)  # a header that asks for more is broken
 _MESSAGE_LIMIT = 500
 _TOKEN = re.compile(r"\b(gh[a-z]_\w{8,}|github_pat_\w{8,}|v\d\.[0-9a-f]{20,}|eyJ[\w-]+\.[\w-]+\.[\w-]+)")
+_NEEDED = "x-accepted-github-permissions"
 _SUSPENDED = "installation has been suspended"
 _WORDS_OF_A_LIMIT = ("rate limit", "abuse detection")
 
@@ -53,12 +54,19 @@ class Gone(HostFault):
 
 
 class Refused(HostFault):
-    """GitHub understood the call and does not do it (403, 409, 422, ...); `errors` are its own, as short sentences."""
+    """GitHub understood the call and does not do it (403, 409, 422, ...); `errors` are its own, as short sentences.
 
-    def __init__(self, status: int, message: str, errors: tuple[str, ...] = ()) -> None:
+    `what` names the call, `needed` the permissions that it takes, where GitHub says so (`issues=write; ...`).
+    """
+
+    def __init__(
+        self, status: int, message: str, errors: tuple[str, ...] = (), *, what: str = "", needed: str = ""
+    ) -> None:
         self.status = status
         self.message = message
         self.errors = errors
+        self.what = what
+        self.needed = needed
         super().__init__(f"{status}: {'; '.join((message, *errors))}")
 
 
@@ -111,7 +119,8 @@ def fault_of(answer: Answer, now: datetime, what: str) -> HostFault:
     if status >= 500 or status in (202, 408):
         asked = answer.headers.get("retry-after", "")
         return RetryLater(f"{what}: GitHub answered {status}", _when(answer, now) if _is_count(asked) else None)
-    return Refused(status, answer.message or f"{what}: GitHub answered {status}", answer.errors)
+    said = answer.message or f"{what}: GitHub answered {status}"
+    return Refused(status, said, answer.errors, what=what, needed=answer.headers.get(_NEEDED, ""))
 
 
 def graphql_fault(errors: list[Any], now: datetime, what: str, headers: Mapping[str, str]) -> HostFault:
@@ -125,7 +134,7 @@ def graphql_fault(errors: list[Any], now: datetime, what: str, headers: Mapping[
     if "NOT_FOUND" in kinds:
         return Gone(f"{what}: {message}")
     if kinds & {"FORBIDDEN", "INSUFFICIENT_SCOPES"}:
-        return Refused(403, message, said[1:])
+        return Refused(403, message, said[1:], what=what)
     if not kinds:
         return RetryLater(f"{what}: GitHub's GraphQL answered: {message}")
     return Refused(422, message, said[1:])

@@ -16,6 +16,7 @@ from app.github.calls import Caller
 from app.github.client import GitHubRepository
 from app.github.event_types import Event
 from app.github.faults import Gone
+from app.github.refusals import Refusals
 from app.github.repository import Host
 from app.github.shapes import Person, RepositoryFacts
 from app.github.transport import Transport
@@ -30,6 +31,8 @@ SERVER_URL = "https://github.com"
 class GitHub(ABC):
     """One GitHub, by `api_url` and `server_url`; `app_id` is our App's where we know that we are one.
 
+    `refusals` has what this process was refused for want of a right.
+
     At most `threads` calls are under way at once, each given up after `timeout_seconds` of silence.
     """
 
@@ -39,12 +42,14 @@ class GitHub(ABC):
         clock: Clock,
         *,
         app_id: int | None,
+        rights_are_fixed: bool,
         api_url: str,
         server_url: str,
         seconds_between_writes: float,
         threads: int,
         timeout_seconds: int,
     ) -> None:
+        self.refusals = Refusals()
         self._database = database
         self._transport = Transport(api_url, threads=threads, timeout_seconds=timeout_seconds)
         self._caller = Caller(self._transport, clock, seconds_between_writes=seconds_between_writes)
@@ -57,6 +62,8 @@ class GitHub(ABC):
             app_id=app_id,
             is_ours=self.is_ours,
             learn=self._learn,
+            refusals=self.refusals,
+            rights_are_fixed=rights_are_fixed,
         )
 
     @abstractmethod

@@ -16,6 +16,7 @@ from app.github.auth import Purpose, TokenSource
 from app.github.calls import Caller
 from app.github.faults import Gone, Moved, Refused
 from app.github.reading import Fields, as_object
+from app.github.refusals import Refusals
 from app.github.shapes import Person, RepositoryFacts
 from app.github.transport import Call
 
@@ -49,7 +50,8 @@ class InstallationAccess:
 class Host:
     """What the repositories of one GitHub share: the caller, the addresses, and who we are there.
 
-    `learn` is told what a repository is called now; `is_ours` tells whether it was us who did something.
+    `learn` is told what a repository is called now; `rights_are_fixed`: what our credential may do stays as
+    it is for as long as the process lives; `is_ours` tells whether it was us who did something.
     """
 
     caller: Caller
@@ -59,6 +61,8 @@ class Host:
     app_id: int | None
     is_ours: Callable[[Person], Awaitable[bool]]
     learn: Callable[[int, RepositoryFacts], Awaitable[None]]
+    refusals: Refusals
+    rights_are_fixed: bool
 
 
 class RepositoryCalls:
@@ -78,6 +82,16 @@ class RepositoryCalls:
     def owner(self) -> str:
         """Login of the owner."""
         return self.full_name.partition("/")[0]
+
+    @property
+    def refusals(self) -> Refusals:
+        """What this process was refused for want of a right."""
+        return self._host.refusals
+
+    @property
+    def rights_are_fixed(self) -> bool:
+        """Whether it is no use to ask again in this process for what was refused for want of a right."""
+        return self._host.rights_are_fixed
 
     async def is_ours(self, person: Person) -> bool:
         """Tell whether a person is who we are at GitHub; a person's own token makes what they do by hand ours too."""

@@ -56,7 +56,10 @@ class Inbox:
             return await deliveries.waiting(tx, now, self._worker_id, self._dead_after_seconds)
 
     async def handle(self, delivery_id: str) -> None:
-        """Handle one delivery, if it is due and nobody else does; raises only `database_unavailable` and `Fenced`."""
+        """Handle one delivery, if it is due and nobody else does.
+
+        Raises only `database_unavailable`, `token_refused` and `Fenced`.
+        """
         async with self._house.database.transaction() as tx:
             now = self._house.clock.now()
             row = await deliveries.claim(tx, delivery_id, self._worker_id, now, self._dead_after_seconds)
@@ -70,6 +73,9 @@ class Inbox:
             raise
         except DevflowError as error:
             if error.code == "database_unavailable":
+                raise
+            if error.code == "token_refused":
+                await self._postpone(row, None, _brief(error))
                 raise
             await self._after_error(row, error, transient=error.spec.kind is Kind.RECOVERABLE)
         except Exception as error:  # noqa: BLE001 - logged below, with its traceback
@@ -145,6 +151,7 @@ class Inbox:
                 else:
                     await context.github.react(response.target, response.content)
             except (Gone, Refused) as fault:
+                context.github.refusals.note(f"answer/{context.repository.id}", fault)
                 _log.warning("%s was not answered: %s", context.repository.full_name, fault)
 
     async def _after_fault(self, row: RowMapping, fault: HostFault) -> None:
@@ -152,6 +159,7 @@ class Inbox:
         if isinstance(fault, RetryLater) and not late:
             await self._postpone(row, fault.at, str(fault))
             return
+        self._house.app.refusals.note(f"delivery/{row['delivery_id']}", fault)
         _log.warning("delivery %s (%s) came to nothing: %s", row["delivery_id"], row["event"], fault)
         await self._finish(row, "failed", str(fault)[:500], 0)
 

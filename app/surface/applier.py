@@ -20,6 +20,7 @@ from app.github.client import GitHubRepository
 from app.github.faults import Gone, Refused, RetryLater
 from app.surface.desired import Check, Comment, Pull, Surface, moved, reply
 from app.surface.hands import CheckHand, CommentHand, Hand, Made, PullHand
+from engine.domain.errors import DevflowError
 from engine.store import allowances, projections, surfaces
 from engine.store.database import Database
 
@@ -75,7 +76,8 @@ class _Known:
 class Applier:
     """Applies surfaces of one repository; `run_id` is theirs, None for replies that belong to no run.
 
-    `checks_refused`: check runs are known to be forbidden here, and commit statuses take their place.
+    `checks_refused`: check runs are known to be forbidden here, and commit statuses take their place. `refused` has, by
+    surface, what could not be shown for want of a right.
     """
 
     def __init__(
@@ -87,7 +89,9 @@ class Applier:
         run_id: UUID | None = None,
         checks_refused: bool = False,
     ) -> None:
+        self.refused: dict[str, DevflowError] = {}
         self._database = database
+        self._github = github
         self._clock = clock
         self._repository_id = github.repository_id
         self._installation_id = github.installation_id
@@ -115,17 +119,27 @@ class Applier:
             known = _Known.of(await surfaces.get(tx, self._repository_id, surface.key))
         if isinstance(surface.content, Comment) and known.target:
             surface = moved(surface, int(known.target["issue_number"]))
+        for_want = self._github.refusals.of(surface.key)
         refused = known.facts.get("refused", {})
-        if refused.get("what") == _what(surface):
+        if for_want is not None and self._github.rights_are_fixed:
+            self.refused[surface.key] = for_want
+            return None
+        # a right may have been granted since another process was refused
+        if refused.get("what") == _what(surface) and (for_want is not None or not refused.get("code")):
+            if for_want is not None:
+                self.refused[surface.key] = for_want
             if refused["count"] >= _REFUSALS:
                 return None
             again = datetime.fromisoformat(refused["again_at"])
             if self._clock.now() < again:
                 return again
         try:
-            return await self._apply(surface, known)
+            again_at = await self._apply(surface, known)
         except Refused as error:
             return await self.note_refusal(surface, error)
+        self._github.refusals.over(surface.key)
+        self.refused.pop(surface.key, None)
+        return again_at
 
     async def _apply(self, surface: Surface, known: _Known) -> datetime | None:
         if known.external_id is None:
@@ -224,8 +238,12 @@ class Applier:
     async def note_refusal(self, surface: Surface, error: Refused | Gone) -> datetime | None:
         """Write down what GitHub refused, so that the same is not asked again at once, nor for ever.
 
-        Returns when to ask again, None for never: until something else is to be shown.
+        Returns when to ask again, None for never: until something else is to be shown, or another process asks where it
+        was refused for want of a right.
         """
+        for_want = self._github.refusals.note(surface.key, error)
+        if for_want is not None:
+            self.refused[surface.key] = for_want
         async with self._database.read() as tx:
             known = _Known.of(await surfaces.get(tx, self._repository_id, surface.key))
         before = known.facts.get("refused", {})
@@ -233,7 +251,11 @@ class Applier:
         again = self._clock.now() + min(_FIRST_RETRY * 2 ** (count - 1), _LAST_RETRY)
         _log.warning("GitHub refuses %s (time %d): %s", surface.key, count, error)
         refused = {"what": _what(surface), "count": count, "again_at": again.isoformat(), "said": str(error)[:500]}
+        if for_want is not None:
+            refused["code"] = for_want.code
         await self._remember(surface, known.facts | {"refused": refused})
+        if for_want is not None and self._github.rights_are_fixed:
+            return None
         return again if count < _REFUSALS else None
 
     async def _begin(self, surface: Surface, known: _Known) -> None:

@@ -8,11 +8,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from uuid import UUID
 
 from app.github.shapes import CheckStatus, Conclusion, MinimiseReason
 from app.surface import ending, gate, progress, texts
 from app.surface.render import marker
 from app.surface.view import GateView, Links, RunView
+from engine.domain.errors import DevflowError
 from engine.domain.states import PhaseState, RequestState, RunState
 
 _CHECK_STATES: dict[RunState, tuple[CheckStatus, Conclusion | None]] = {
@@ -87,12 +89,14 @@ class Surface:
 class Shown:
     """What is known to be visible already: the pull request's number, commits with a check run, gates' comments.
 
-    `gates` has the address of each gate's comment by the key of its surface.
+    `gates` has the address of each gate's comment by the key of its surface, `refusals` the keys of the surfaces that
+    tell of a missing right.
     """
 
     pull: int | None = None
     checked: tuple[str, ...] = ()
     gates: Mapping[str, str] = field(default_factory=dict)
+    refusals: tuple[str, ...] = ()
 
 
 def pull_surface(view: RunView, links: Links) -> Surface | None:
@@ -120,6 +124,26 @@ def surfaces(view: RunView, links: Links, shown: Shown) -> list[Surface]:
         *_end(view, links, shown),
         *_checks(view, links, shown),
     ]
+
+
+def refusal_surfaces(view: RunView, refused: Iterable[DevflowError], shown: Shown) -> list[Surface]:
+    """Return the comments on rights that are missing, each once; one that was granted since is told as such."""
+    found: dict[str, Surface] = {}
+    for error in refused:
+        key = f"{refusals_prefix(view.run_id)}{error.code}"
+        if permission := str(error.details.get("permission", "")):
+            key += "/" + permission.replace(": ", "-")
+        body = _marked(key, ending.refusal_comment(view, error))
+        found.setdefault(key, Surface(key, Comment(view.issue_number, body)))
+    for key in shown.refusals:
+        body = _marked(key, ending.granted_comment(view))
+        found.setdefault(key, Surface(key, Comment(view.issue_number, body, "RESOLVED"), create=False))
+    return list(found.values())
+
+
+def refusals_prefix(run_id: UUID) -> str:
+    """Return how the keys of the comments on a run's missing rights begin."""
+    return f"run/{run_id}/refused/"
 
 
 def reply(key: str, issue_number: int, body: str) -> Surface:

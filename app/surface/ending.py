@@ -1,4 +1,4 @@
-"""Comments on a run that stands still or has ended: a pause that needs somebody, and the last word with its report."""
+"""Comments on a run that stands still, lacks a right or has ended: what somebody has to do, and the last word."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +8,7 @@ from app.surface.figures import duration
 from app.surface.render import code, fit, folded, link, listed, reading, table, words
 from app.surface.replies import Say
 from app.surface.view import ChangeView, Links, RunView, StopView
+from engine.domain.errors import DevflowError
 from engine.domain.states import RunState
 
 _FILES_SHOWN = 12
@@ -24,6 +25,28 @@ def stop_comment(view: RunView, stop: StopView) -> str:
         say = Say(view.prefixed)
         head.append(f"**What you can do:** {texts.hint(stop.code, say)} {say('abort', '<why>')} ends the run.")
     return fit(head, [], [f"<sub>run {view.number}</sub>"], texts.MORE)
+
+
+def refusal_comment(view: RunView, error: DevflowError) -> str:
+    """Return the comment on a right that Devflow lacks here: what was refused, and what to grant.
+
+    The error's texts are made by us alone, so they are shown as they are.
+    """
+    head = [
+        f"### {texts.refusal_title(view)}",
+        f"{_capital(error.message)} ({code(error.code)}).",
+        f"**What you can do:** {_capital(error.recovery_hint)}. {texts.REFUSAL_NEXT}",
+    ]
+    return fit(head, [], [f"<sub>run {view.number}</sub>"], texts.MORE)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def granted_comment(view: RunView) -> str:
+    """Return what takes the place of such a comment when GitHub has taken what it refused."""
+    return fit([f"### {texts.GRANTED}"], [], [f"<sub>run {view.number}</sub>"], texts.MORE)
 
 
 def end_comment(view: RunView, links: Links, pull: int | None) -> str:

@@ -14,6 +14,7 @@ from app.github import shapes
 from app.github.checks import NAME
 from app.github.client import GitHubRepository
 from app.github.faults import Refused
+from app.github.refusals import named
 from app.surface.desired import Check, Comment, Pull
 from app.surface.render import LIMIT, marker_of
 
@@ -213,7 +214,11 @@ class CheckHand:
         except Refused as error:
             if error.status != 403:
                 raise
-            return Made(AS_STATUS, None, await self._set_status(content))
+            try:
+                return Made(AS_STATUS, None, await self._set_status(content))
+            except Refused as second:
+                # check runs are what is wanted, where nothing but a right stands against them
+                raise (error if named(error) else second) from None
         return Made(str(made), None, {"text": _state(content)})
 
     async def change(self, made: Made, content: Check) -> _Facts:

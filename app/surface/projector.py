@@ -16,7 +16,15 @@ from app.github.client import GitHubRepository
 from app.github.faults import Gone, RetryLater
 from app.github.hub import GitHub
 from app.surface.applier import Applier, unsettle
-from app.surface.desired import Shown, Surface, gate_surfaces, pull_surface, surfaces
+from app.surface.desired import (
+    Shown,
+    Surface,
+    gate_surfaces,
+    pull_surface,
+    refusal_surfaces,
+    refusals_prefix,
+    surfaces,
+)
 from app.surface.hands import AS_STATUS, CheckHand, CommentHand, PullHand
 from app.surface.reading import read_view
 from app.surface.view import Links, RunView
@@ -93,6 +101,13 @@ class Projector:
             raise
         await self._release(run_id, again_at, error)
 
+    async def reconsider(self, run_id: UUID) -> None:
+        """Have a run shown again of which something was refused for want of a right: it may have been granted since."""
+        async with self._database.read() as tx:
+            known = await rows.of_run(tx, run_id)
+        if any(row["facts"].get("refused", {}).get("code") for row in known):
+            await self._touch(run_id)
+
     async def unsettle(self, repository_id: int, comment_id: int) -> None:
         """Have a comment of ours put right that somebody else has edited or deleted."""
         await unsettle(self._database, repository_id, comment_id)
@@ -141,6 +156,9 @@ class Projector:
         shown, _ = await self._shown(view, github)
         for surface in surfaces(view, github, shown):
             times.append(await self._one(applier, surface, github))
+        # after all else, because each of these may have been refused
+        for surface in refusal_surfaces(view, list(applier.refused.values()), shown):
+            times.append(await self._one(applier, surface, github))
         return min((time for time in times if time is not None), default=None)
 
     async def _one(self, applier: Applier, surface: Surface, github: GitHubRepository) -> datetime | None:
@@ -163,6 +181,9 @@ class Projector:
             pull,
             tuple(row["target"]["sha"] for row in checks),
             {row["surface_key"]: _address(links, row, pull) for row in comments},
+            tuple(
+                row["surface_key"] for row in comments if row["surface_key"].startswith(refusals_prefix(view.run_id))
+            ),
         )
         return shown, any(row["external_id"] == AS_STATUS for row in checks)
 

@@ -40,6 +40,8 @@ _PHASE_WORDS = {
 }
 TABLE_HEADER = ("", "Phase", "State", "Attempts", "Time", "Cost", "Result")
 MORE = "The rest is cut off here, because it is longer than GitHub takes."
+GRANTED = "✅ GitHub lets Devflow do it now"
+REFUSAL_NEXT = "Nothing is lost meanwhile: the work is on the run's branch, and it is tried again with the next event."
 _ANSWERS = {"approve": "approved", "reject": "rejected", "revise": "sent back", "abort": "stopped"}
 
 _TRY_AGAIN = "{retry} starts over where it failed and keeps what was approved."
@@ -50,6 +52,8 @@ _HINTS = {
     "storage_full": "When whoever runs Devflow has made room on its disk, {resume} goes on from here.",
     "push_conflict": "Somebody moved the run's branch. Put it back to the commit named above, then {resume}.",
     "push_rejected": "The rules of this repository refuse the push. Change them for this branch, then {resume}.",
+    "permission_missing": "Give Devflow the permission that is named above, then {resume}.",
+    "token_refused": "Give Devflow a token that GitHub takes, then {resume}.",
     "paused_by_person": "{resume} goes on from here.",
     "artifact_timeout_exhausted": "Give the phase a longer `timeout_seconds` in its workflow. " + _TRY_AGAIN,
     "setup_failed": "Mend `setup` in `.github/devflow.yml`. " + _TRY_AGAIN,
@@ -259,6 +263,11 @@ def answered(action: str, by: str, note: str | None) -> str:
     """Return what one person answered at a gate."""
     said = f": {words(note, 300)}" if note else ""
     return f"{_ANSWERS.get(action, words(action, 30))} by {words(by, 100)}{said}"
+
+
+def refusal_title(view: RunView) -> str:
+    """Return the head line of the comment on a right that is missing."""
+    return f"⚠️ {mention(view.requested_by)}, GitHub does not let Devflow do all that this run needs"
 
 
 def stop_title(stop: StopView, view: RunView) -> str:

@@ -64,6 +64,7 @@ _OUTAGE = re.compile(
     r"|git did not end within"
 )
 _NO_CREDENTIAL = re.compile(r"could not read (Username|Password)|Authentication failed|returned error: 401\b")
+_NO_RIGHT = re.compile(r"Permission to \S+ denied to |Write access to repository not granted")
 _SHORTEST_TOKEN = 16
 _CREDENTIAL_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -246,6 +247,11 @@ def is_outage(stderr: str) -> bool:
 def is_unauthorised(stderr: str) -> bool:
     """Whether a network command failed because the server does not take the credential."""
     return _NO_CREDENTIAL.search(stderr) is not None
+
+
+def is_forbidden(stderr: str) -> bool:
+    """Whether a network command failed because the credential, which the server takes, may not do this."""
+    return _NO_RIGHT.search(stderr) is not None
 
 
 def split_nul(output: bytes) -> list[str]:

@@ -26,6 +26,7 @@ from engine.workspace.git import (
     base_environment,
     check_version,
     git,
+    is_forbidden,
     is_outage,
     is_unauthorised,
     split_nul,
@@ -200,6 +201,9 @@ class Mirror:
             reason = _reason(error.result.stderr)
             if self.may_pass(error.result.stderr):
                 raise DevflowError("github_unavailable", f"the repository does not answer: {reason}") from error
+            if is_forbidden(error.result.stderr):
+                message = "the repository cannot be read: the credential lacks the permission `contents: read`"
+                raise DevflowError("permission_missing", message) from error
             if "couldn't find remote ref" in reason or "not our ref" in reason:
                 raise DevflowError("base_not_found", reason) from error
             hint = "see that the repository exists and can be read, then try again"

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from engine import failpoints
 from engine.domain.errors import DevflowError, Fenced
-from engine.workspace.git import IDENTITY_EMAIL, Git, GitFailed, GitResult
+from engine.workspace.git import IDENTITY_EMAIL, Git, GitFailed, GitResult, is_forbidden
 from engine.workspace.mirror import Mirror
 
 RUN_TRAILER = "Devflow-Run"
@@ -146,6 +146,10 @@ def _refusal(mirror: Mirror, branch: str, result: GitResult) -> DevflowError:
         said = (fatal or result.stderr.splitlines() or ["git gave no reason"])[0][:300]
         if mirror.may_pass(result.stderr):
             return DevflowError("github_unavailable", f"the repository does not answer: {said}")
+        if is_forbidden(result.stderr):
+            message = "the repository refuses the push: the credential lacks the permission `contents: write`"
+            hint = "add `contents: write` to `permissions:` of the workflow, or give the token or App that right"
+            return DevflowError("permission_missing", message, recovery_hint=hint)
         return _unreachable(said)
     reason = rows[0][-1]
     told = [line.removeprefix("remote:").strip() for line in result.stderr.splitlines() if line.startswith("remote:")]

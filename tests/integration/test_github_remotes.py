@@ -297,10 +297,19 @@ async def test_a_token_without_write_access_may_not_push(scene: Scene) -> None:
     weak = scene.github.token(scene.there, contents="read").text
     mirror = replace(mirror, remote=Remote(mirror.remote.url, git_environment(scene.github.server_url, weak)))
 
-    with pytest.raises(DevflowError, match="push_rejected") as caught:
+    with pytest.raises(DevflowError, match=r"permission_missing: .*`contents: write`") as caught:
         await push(mirror, "topic", new, expected=None)
 
     assert weak not in str(caught.value)
+
+
+async def test_a_token_that_may_not_read_is_told_so(scene: Scene) -> None:
+    mirror = await scene.mirror()
+    weak = scene.github.token(scene.there, issues="write").text
+    mirror = replace(mirror, remote=Remote(mirror.remote.url, git_environment(scene.github.server_url, weak)))
+
+    with pytest.raises(DevflowError, match=r"permission_missing: .*`contents: read`"):
+        await mirror.head_of_remote("main")
 
 
 def test_how_this_machine_reaches_the_network_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:

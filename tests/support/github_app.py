@@ -1,4 +1,4 @@
-"""The App's side of a test against the GitHub double: an App with the double's credentials, and its repositories."""
+"""Our side of a test against the GitHub double: an App with the double's credentials, or a token, and repositories."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from app.clock import Clock, SystemClock
 from app.github.app import GitHubApp
 from app.github.auth import AppCredentials
+from app.github.by_token import INSTALLATION, GitHubByToken
 from app.github.client import GitHubRepository
+from app.github.hub import GitHub
 from engine.store.database import Database
-from tests.github_double import GitHubDouble, Repository, User
+from tests.github_double import GitHubDouble, Repository, Token, User
 from tests.support.clock import SteppedClock
 
 
@@ -34,9 +36,30 @@ async def github_app(
         await app.close()
 
 
-async def opened(app: GitHubApp, repository: Repository) -> GitHubRepository:
-    """Return a repository as its first delivery makes it known."""
-    return await app.open(repository.id, repository.installation_id, repository.full_name, repository.default_branch)
+@asynccontextmanager
+async def github_by_token(
+    github: GitHubDouble, database: Database, token: Token, clock: Clock | None = None
+) -> AsyncIterator[GitHubByToken]:
+    """Yield what knows the double by one token, and close it afterwards."""
+    made = GitHubByToken(
+        token.text,
+        database,
+        clock or SystemClock(),
+        api_url=github.api_url,
+        server_url=github.server_url,
+        seconds_between_writes=0,
+        threads=4,
+    )
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def opened(app: GitHub, repository: Repository) -> GitHubRepository:
+    """Return a repository as its first event makes it known."""
+    installation = repository.installation_id if isinstance(app, GitHubApp) else INSTALLATION
+    return await app.open(repository.id, installation, repository.full_name, repository.default_branch)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """A run that is shown on the GitHub double: engine, App and projector in this process, stepped by hand."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping
 
-from app.github.app import GitHubApp
 from app.github.client import GitHubRepository
+from app.github.hub import GitHub
 from app.github.remotes import GitHubRemotes
 from app.surface.projector import Projector
 from engine.domain.envelope import FrozenTrigger
@@ -24,7 +24,7 @@ from tests.github_double import Comment, GitHubDouble, Issue, Pull, Repository, 
 from tests.support.cassettes import CHANGE, SPEC, Turn, call, cassette, submit
 from tests.support.clock import SteppedClock
 from tests.support.engines import CODE, House, config, phase, workflow
-from tests.support.github_app import github_app, opened
+from tests.support.github_app import github_app, github_by_token, opened
 
 SPEC_PHASE = phase("spec", "thinker", "dev/spec@1", title="Specify what is wanted", gates=["spec_approval"])
 BUILD_PHASE = phase("build", title="Build it")
@@ -42,10 +42,11 @@ class Stage(House):
 
     github: GitHubDouble
     hub: Repository
-    app: GitHubApp
+    app: GitHub
     clock: SteppedClock
     presence: Presence
     requester: User
+    bot: str
 
     def projector(self) -> Projector:
         """Return a projector, as a process has one; two of the same stage share their presence."""
@@ -127,7 +128,7 @@ class Stage(House):
     def comments(self, part: str) -> list[Comment]:
         """Return our comments whose marker has this part, wherever they stand."""
         every = [comment for place in self.hub.numbered.values() for comment in place.comments]
-        ours = [comment for comment in every if comment.author is self.github.app.bot]
+        ours = [comment for comment in every if comment.author.login == self.bot]
         return [comment for comment in ours if part in comment.body.partition("\n")[0]]
 
     def comment(self, part: str) -> Comment:
@@ -137,8 +138,13 @@ class Stage(House):
 
 
 @asynccontextmanager
-async def stage(folder: Path, database: Database, *phases: Any, **more: Any) -> AsyncIterator[Stage]:
-    """Yield a stage whose repository has workflow `small` with these phases, else a specification and a change."""
+async def stage(
+    folder: Path, database: Database, *phases: Any, permissions: Mapping[str, str] | None = None, **more: Any
+) -> AsyncIterator[Stage]:
+    """Yield a stage whose repository has workflow `small` with these phases, else a specification and a change.
+
+    With `permissions`, Devflow is no App there, but has a GITHUB_TOKEN with these.
+    """
     clock = SteppedClock()
     drafts = more.pop("drafts", True)
     files = {
@@ -155,8 +161,21 @@ async def stage(folder: Path, database: Database, *phases: Any, **more: Any) -> 
         shutdown_drain_seconds=5.0,
     )
     with GitHubDouble(folder / "github", clock=clock.now) as github:
-        hub = github.repository("ada/answers", files, drafts=drafts)
-        async with github_app(github, database, clock) as app, Presence(database, settings) as presence:
+        hub = github.repository("ada/answers", files, drafts=drafts, install=permissions is None)
+        async with _reach(github, hub, database, clock, permissions) as app, Presence(database, settings) as presence:
             await opened(app, hub)
             engine = Engine(replace(settings), database, GitHubRemotes(app))
-            yield Stage(engine, folder, github, hub, app, clock, presence, github.person("ada"))
+            bot = github.app.bot if permissions is None else github.world.actions.bot
+            yield Stage(engine, folder, github, hub, app, clock, presence, github.person("ada"), bot.login)
+
+
+def _reach(
+    github: GitHubDouble,
+    hub: Repository,
+    database: Database,
+    clock: SteppedClock,
+    permissions: Mapping[str, str] | None,
+) -> AbstractAsyncContextManager[GitHub]:
+    if permissions is None:
+        return github_app(github, database, clock)
+    return github_by_token(github, database, github.actions_token(hub, permissions), clock)
