@@ -73,6 +73,7 @@ class Drive:
 
     async def _advance_all(self, stop: asyncio.Event) -> None:
         before: Any = None
+        hurried = False
         since = self._clock.now()
         while not stop.is_set():
             run_id = await self._runnable()
@@ -80,6 +81,10 @@ class Drive:
                 await self._advance(run_id, stop)
                 continue
             left = await self._left()
+            if not left and not hurried:
+                hurried = True
+                await self._projector.hasten(await self._runs())
+                continue
             if not left:
                 return
             if left != before:
@@ -92,11 +97,10 @@ class Drive:
     async def _runnable(self) -> UUID | None:
         """Return the first run of the issue that needs a worker and may have one."""
         settings = self._engine.settings
-        async with self._engine.database.read() as tx:
-            for row in await tx.all(self._of_issue().order_by(runs.c.number)):
-                found = await leases.runnable(tx, settings.worker_dead_after_seconds, only_run=row["run_id"])
-                if found:
-                    return found[0]
+        for run_id in await self._runs():
+            async with self._engine.database.read() as tx:
+                if await leases.runnable(tx, settings.worker_dead_after_seconds, only_run=run_id):
+                    return run_id
         return None
 
     async def _advance(self, run_id: UUID, stop: asyncio.Event) -> None:
@@ -129,25 +133,29 @@ class Drive:
             for delivery_id in await self._inbox.waiting():
                 if self._shared is None or delivery_id in self._shared:
                     await self._inbox.handle(delivery_id)
-            async with self._engine.database.read() as tx:
-                ours = {str(row["run_id"]) for row in await tx.all(self._of_issue())}
+            ours = {str(run_id) for run_id in await self._runs()}
             for run_id in await self._projector.waiting():
                 if run_id in ours:
                     await self._projector.project(UUID(run_id))
             await asyncio.sleep(POLL_SECONDS)
 
     async def _left(self) -> list[Any]:
-        """Return what is still to be handled or shown, with when it may be."""
+        """Return what is still to be handled or shown; what only has to be looked at again later does not count."""
         events = select(deliveries.c.delivery_id, deliveries.c.attempts).where(deliveries.c.state == "received")
         if self._shared is not None:
             events = events.where(deliveries.c.delivery_id.in_(self._shared))
         shown = (projections.c.run_id, projections.c.attempts, projections.c.projected_at)
         to_show = select(*shown).where(
             projections.c.run_id.in_(self._of_issue().with_only_columns(runs.c.run_id)),
-            or_(projections.c.dirty, projections.c.claimed_by.is_not(None), projections.c.again_at.is_not(None)),
+            or_(projections.c.dirty, projections.c.claimed_by.is_not(None)),
         )
         async with self._engine.database.read() as tx:
             return [tuple(row.values()) for statement in (events, to_show) for row in await tx.all(statement)]
+
+    async def _runs(self) -> list[UUID]:
+        """Return the runs of the issue, the first one first."""
+        async with self._engine.database.read() as tx:
+            return [row["run_id"] for row in await tx.all(self._of_issue().order_by(runs.c.number))]
 
     def _of_issue(self) -> Any:
         here = (runs.c.repository_id == self._repository_id) & (runs.c.issue_number == self._issue_number)

@@ -133,6 +133,8 @@ class IssueStep:
                 workflow=shop.given.environment.workflow,
                 keep=keeper.keep,
             )
+            for row in await engine.runs_of_issue(rows.repository_id, rows.issue_number):
+                await projector.reconsider(row["run_id"])
             drive = Drive(
                 engine,
                 Inbox(house, who, dead_after),
@@ -164,8 +166,9 @@ class IssueStep:
         if stopped:
             said = f"{said} The job was cancelled; the next event goes on from here.".strip()
         run = await rows.engine.run_of_issue(rows.repository_id, rows.issue_number)
-        wrong = await self._mistake() if became == _BROKEN else None
-        if run is None or wrong is not None:
+        refused = self._shop.github.refusals.errors
+        wrong = await self._mistake() if became == _BROKEN else refused[0] if refused else None
+        if run is None or became == _BROKEN:
             return Outcome(said, issue_number=self._issue_number, error=wrong)
         run_id: UUID = run["run_id"]
         report = None
@@ -174,6 +177,7 @@ class IssueStep:
         return Outcome(
             said,
             issue_number=self._issue_number,
+            error=wrong,
             view=await read_view(rows.engine.database, run_id),
             links=self._github,
             pull_number=await rows.pull_number(run_id),

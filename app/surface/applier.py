@@ -76,8 +76,9 @@ class _Known:
 class Applier:
     """Applies surfaces of one repository; `run_id` is theirs, None for replies that belong to no run.
 
-    `checks_refused`: check runs are known to be forbidden here, and commit statuses take their place. `refused` has, by
-    surface, what could not be shown for want of a right.
+    `checks_refused`: check runs are known to be forbidden here, and commit statuses take their place. `pace` is how
+    often a text may change that changes at leisure. `refused` has, by surface, what could not be shown for want of a
+    right.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Applier:
         *,
         run_id: UUID | None = None,
         checks_refused: bool = False,
+        pace: timedelta = PACE,
     ) -> None:
         self.refused: dict[str, DevflowError] = {}
         self._database = database
@@ -96,6 +98,7 @@ class Applier:
         self._repository_id = github.repository_id
         self._installation_id = github.installation_id
         self._run_id = run_id
+        self._pace = pace
         self._hands: dict[type, Hand[Any]] = {
             Comment: CommentHand(github),
             Pull: PullHand(github),
@@ -151,7 +154,7 @@ class Applier:
         if known.content_hash == surface.digest:
             return await self._look_again(surface, known)
         if surface.pace is not None and known.facts.get("pace") == surface.pace and known.applied_at is not None:
-            due = known.applied_at + PACE
+            due = known.applied_at + self._pace
             if self._clock.now() < due and known.content_hash is not None:
                 return due
         made = Made(known.external_id, known.external_at, known.facts)

@@ -6,6 +6,7 @@ nothing.
 """
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from app.clock import Clock
 from app.github.client import GitHubRepository
 from app.github.faults import Gone, RetryLater
 from app.github.hub import GitHub
-from app.surface.applier import Applier, unsettle
+from app.surface.applier import PACE, Applier, unsettle
 from app.surface.desired import (
     Shown,
     Surface,
@@ -64,6 +65,7 @@ class Projector:
         self._worker_id = worker_id
         self._dead_after = dead_after_seconds
         self._keep = keep
+        self._pace = PACE
 
     async def handle(self, key: str) -> None:
         """Show the run whose id the doorbell names."""
@@ -108,6 +110,12 @@ class Projector:
         if any(row["facts"].get("refused", {}).get("code") for row in known):
             await self._touch(run_id)
 
+    async def hasten(self, run_ids: Sequence[UUID]) -> None:
+        """Have what was put off for the sake of calm shown now, and no pause kept any more: this process is to end."""
+        self._pace = timedelta(0)
+        async with self._database.transaction() as tx:
+            await projections.hasten(tx, run_ids)
+
     async def unsettle(self, repository_id: int, comment_id: int) -> None:
         """Have a comment of ours put right that somebody else has edited or deleted."""
         await unsettle(self._database, repository_id, comment_id)
@@ -145,7 +153,14 @@ class Projector:
         """Make GitHub show a run as the view has it; returns when to look at it again, None where all is done."""
         times: list[datetime | None] = []
         before, checks_refused = await self._shown(view, github)
-        applier = Applier(self._database, github, self._clock, run_id=view.run_id, checks_refused=checks_refused)
+        applier = Applier(
+            self._database,
+            github,
+            self._clock,
+            run_id=view.run_id,
+            checks_refused=checks_refused,
+            pace=self._pace,
+        )
         if (pull := pull_surface(view, github)) is not None:
             times.append(await self._one(applier, pull, github))
         shown, _ = await self._shown(view, github)
