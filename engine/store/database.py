@@ -92,7 +92,7 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self.url = asyncpg_url(url)
-        self._engine = create_async_engine(self.url, pool_size=pool_size, max_overflow=10)
+        self._engine = create_async_engine(self.url, pool_size=pool_size, max_overflow=10, pool_use_lifo=True)
         event.listen(self._engine.sync_engine, "checkin", _note_use)
         event.listen(self._engine.sync_engine, "checkout", _assure_alive)
 
