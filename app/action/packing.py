@@ -69,6 +69,7 @@ class IssueRows:
         if issue_rows is not None:
             async with self.engine.database.transaction() as tx:
                 await snapshot.import_host_rows(tx, snapshot.read_host_rows(issue_rows, self.repository_id))
+                await deliveries.forget_answers(tx)  # they would be given as they stand, whoever wrote them
 
     async def take_in(self, new: Sequence[NewDelivery]) -> None:
         """Store the events that are not known, in their order."""

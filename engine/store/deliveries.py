@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import LargeBinary, RowMapping, Text, bindparam, delete, func, or_, select, text, update
+from sqlalchemy import LargeBinary, RowMapping, Text, bindparam, delete, func, null, or_, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from engine.domain.errors import Fenced
@@ -153,6 +153,11 @@ async def prune(tx: Transaction, days: float = KEEP_DAYS) -> int:
 async def forget_bodies(tx: Transaction) -> None:
     """Empty what finished deliveries brought; that they are known is all that still counts."""
     await tx.execute(update(table).where(table.c.state != "received", table.c.body != b"").values(body=b""))
+
+
+async def forget_answers(tx: Transaction) -> None:
+    """Have what was decided about unfinished deliveries decided again; what was carried out already is found done."""
+    await tx.execute(update(table).where(table.c.state == "received").values(responses=null(), not_before=None))
 
 
 def _due(now: datetime) -> Any:

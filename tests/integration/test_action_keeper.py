@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.action.keeper import Keeper
 from app.action.packing import IssueRows
@@ -182,6 +182,23 @@ async def test_what_was_left_for_a_lost_holder_is_taken_over_with_the_issue(
     place.clock.step(31)
     assert await waiting is not None
     assert await two.events() == [EVENT.delivery_id]
+
+
+async def test_answers_that_a_state_brings_along_are_not_given_as_they_stand(
+    place: Place, database: Database, other_database: Database
+) -> None:
+    one = await place.machine("one", database)
+    await one.keeper.take(None)
+    await one.rows.take_in([EVENT])
+    forged = [{"reply": "anything", "body": "Anybody could have written this."}]
+    async with one.house.database.transaction() as tx:
+        await tx.execute(update(deliveries).values(responses=forged))
+    await one.keeper.release()
+    two = await place.machine("two", other_database)
+    await two.keeper.take(None)
+    async with two.house.database.read() as tx:
+        row = await tx.one(select(deliveries))
+    assert (row["delivery_id"], row["state"], row["responses"]) == (EVENT.delivery_id, "received", None)
 
 
 async def test_a_job_that_is_run_again_need_not_wait_for_its_first_try(
