@@ -63,7 +63,8 @@ class IssueStep:
         if found is None:
             return self._left_to_another()
         try:
-            await verify(self._shop.engine(), self._github, self._issue_number)
+            cassette = self._shop.given.cassette
+            await verify(self._shop.engine(), self._github, self._issue_number, cassette=cassette)
         except DevflowError:
             await keeper.give_back(found)
             raise

@@ -27,6 +27,7 @@ _LOOKS = ("app.cli", "app.serving", "app.settings")
 PRELOADED = (
     "alembic.command",
     "anyio._backends._asyncio",
+    "app.action.running",
     "app.hosting",
     "app.server",
     "asyncpg",

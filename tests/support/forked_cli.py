@@ -192,15 +192,16 @@ class ForkedCli:
         stdin: str | bytes = b"",
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        together: bool = False,
     ) -> Process:
-        """Start a command and return at once."""
+        """Start a command and return at once; `together`: errors stand in the output, between its lines."""
         given = stdin.encode() if isinstance(stdin, str) else stdin
         with tempfile.TemporaryFile() as typed:
             typed.write(given)
             typed.seek(0)
             out, err = (self._file(kind) for kind in ("out", "err"))
             with out.open("wb") as to_out, err.open("wb") as to_err:
-                files = (typed.fileno(), to_out.fileno(), to_err.fileno())
+                files = (typed.fileno(), to_out.fileno(), (to_out if together else to_err).fileno())
                 process = self._launch(arguments, files, env, cwd, out, err)
         self._started.append(process)
         return process

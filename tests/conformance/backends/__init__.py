@@ -1,0 +1,1 @@
+"""The hosts of the engine, each behind the same few words (`base.Backend`)."""

@@ -1,0 +1,164 @@
+"""The Action's step as a host: each event of a workflow is a process of its own on a machine of its own.
+
+The events are those that the minimal example is started for, in order of arrival, as its concurrency group has it.
+What was done by the job's token starts nothing.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from app.local.remotes import LocalRemotes
+from engine.facade import Engine
+from engine.settings import Settings
+from engine.store.database import Database
+from tests.action_runner.job import Host
+from tests.action_runner.runner import ROOT
+from tests.conformance.backends.app import runs_in
+from tests.conformance.backends.base import Decision, Run, World, phases_of, turns_of
+from tests.conformance.backends.steps import Ended, Event, Steps, Workflow, state_commit
+from tests.conformance.format import Conversation
+from tests.github_double import GitHubDouble
+from tests.support import cassettes
+from tests.support.engines import config, workflow
+from tests.support.repositories import git
+from tests.support.stage import CODE
+
+BOT = "github-actions[bot]"
+EXAMPLE = ROOT / "examples" / "minimal.yml"
+CASSETTE = "recorded.yaml"
+VARIABLES = {
+    "DEVFLOW_GITHUB_SECONDS_BETWEEN_WRITES": "0",
+    "DEVFLOW_HEARTBEAT_SECONDS": "0.5",
+    "DEVFLOW_SHUTDOWN_DRAIN_SECONDS": "5",
+}
+
+
+class Action:
+    """The step; `jobs` are those that have ended, `database_url` is None where each has a database of its own."""
+
+    def __init__(self, world: World, steps: Steps, database_url: str | None) -> None:
+        self.world = world
+        self.steps = steps
+        self.jobs: list[Ended] = []
+        self.waiting: list[Event] = []
+        self._database_url = database_url
+        self._workflow = Workflow(EXAMPLE)
+        self._last: Event | None = None
+        self._failed = False
+        world.github.on_workflow_event = lambda name, payload: self.waiting.append(Event(name, payload))
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """What a user writes under `with:`."""
+        database = {"database-url": _plain(self._database_url)} if self._database_url else {}
+        return {"sandbox": "none", "cassette": CASSETTE, **database}
+
+    @property
+    def job(self) -> str | None:
+        """Return how the jobs of the last step have ended."""
+        return "failed" if self._failed else "passed"
+
+    async def settled(self) -> None:
+        """Run a job for each event that starts one, one after the other."""
+        self._failed = False
+        while self.waiting:
+            event = self.waiting.pop(0)
+            if self._workflow.starts(event):
+                self._last = event
+                self._failed |= (await self.run(event)).code != 0
+
+    async def again(self) -> None:
+        """Have GitHub start a second job for the last event."""
+        assert self._last is not None
+        self.waiting.append(self._last)
+
+    async def run(self, event: Event, **more: Any) -> Ended:
+        """Run one job to its end, at which nothing may have acted that is only words."""
+        started = self.steps.start(event, inputs=self.inputs, **more)
+        ended = await asyncio.to_thread(started.ended)
+        print(f"--- {event.name} of {event.payload.get('action')}:\n{ended.log.text}")  # shown where the test fails
+        assert ended.code in (0, 1), ended.log.text
+        self._assert_sound(ended)
+        self.jobs.append(ended)
+        return ended
+
+    async def runs(self) -> list[Run]:
+        """Return the issue's runs, oldest first, from wherever they are kept between two steps."""
+        if self._database_url is None:
+            return await asyncio.to_thread(_kept_runs, self.world)
+        database = Database(self._database_url)
+        try:
+            settings = Settings(data_dir=self.steps.folder, database_url=self._database_url)
+            return await runs_in(Engine(settings, database, LocalRemotes()), self.world)
+        finally:
+            await database.close()
+
+    def _assert_sound(self, ended: Ended) -> None:
+        """Assert that nothing of what others wrote has acted, and that no secret can be read."""
+        log = ended.log
+        assert "Traceback" not in log.text, log.text
+        assert (log.outdated, log.other, log.stopped, log.depth) == ([], [], False, 0), log.text
+        assert not [one for one in ended.annotations if "forged" in one.lower() and not one.startswith("error: ")]
+        assert set(ended.outputs) <= {"run-id", "state", "pull-number", "cost-usd", "report", "error-code"}
+        assert "forged" not in "".join(ended.outputs.values())
+        shown = log.text + ended.summary + "".join(ended.outputs.values())
+        assert not [token for token in self.world.github.world.tokens if token in shown]
+
+
+@contextlib.asynccontextmanager
+async def action(conversation: Conversation, folder: Path, database_url: str | None) -> AsyncIterator[Action]:
+    """Yield the step before a repository with the conversation's workflow and configuration."""
+    given = {
+        "answer.py": CODE,
+        ".devflow/workflows/small.yaml": workflow(*phases_of(conversation)),
+        ".github/devflow.yml": config(**conversation.configuration),
+    }
+    with GitHubDouble(folder / "github") as github:
+        repository = github.repository("octo/answers", given, install=False)
+        world = World(github, repository, BOT)
+        host = Host(
+            repository=repository.full_name,
+            repository_id=repository.id,
+            token=github.actions_token(repository).text,
+            api_url=github.api_url,
+            server_url=github.server_url,
+        )
+        files = {CASSETTE: cassettes.cassette(turns_of(conversation))}
+        steps = Steps(host, VARIABLES, files)
+        try:
+            made = Action(world, steps, database_url)
+            world.set(conversation)
+            await made.settled()
+            yield made
+            assert not list(steps.folder.rglob("pwned"))
+        finally:
+            github.on_workflow_event = None
+            steps.close()
+
+
+def _plain(url: str) -> str:
+    """Return the address of a database as a user writes it."""
+    return url.replace("postgresql+asyncpg://", "postgresql://")
+
+
+def _kept_runs(world: World) -> list[Run]:
+    """Return the runs in the snapshots behind the issue's ref."""
+    commit = state_commit(world.repository.git_dir, world.the_issue.number)
+    if not commit:
+        return []
+    names = git(world.repository.git_dir, "ls-tree", "--name-only", commit).splitlines()
+    found = []
+    for name in names:
+        if not name.startswith("run-"):
+            continue
+        lines = git(world.repository.git_dir, "cat-file", "blob", f"{commit}:{name}").splitlines()
+        rows = [(one["table"], one["row"]) for one in map(json.loads, lines[1:-1])]
+        (run,) = [row for table, row in rows if table == "runs"]
+        decided = [row for table, row in rows if table == "decisions"]
+        decisions = tuple(Decision(one["action"], one["by"], one["note"]) for one in decided)
+        found.append(Run(run["run_id"], run["number"], run["state"], run["branch"], decisions))
+    return sorted(found, key=lambda run: run.number)
