@@ -14,6 +14,7 @@ from uuid import UUID
 from engine import consents, control
 from engine.domain.errors import DevflowError, error_of
 from engine.domain.states import Action, RunState
+from engine.frozen import check_frozen
 from engine.gates import Answer, Decided
 from engine.hosted import create_hosted_run
 from engine.ports import Remotes
@@ -124,6 +125,10 @@ class Engine(Reader):
         async with self.database.transaction() as tx:
             await snapshot.import_run(tx, read)
         return read.run_id
+
+    async def check_frozen(self, run_id: UUID, default_branch: str, cassette: tuple[str, bytes] | None = None) -> None:
+        """Hold a run that was read from where others can write against its repository; raises `state_untrusted`."""
+        await check_frozen(self._services, run_id, default_branch, cassette)
 
     async def settle(self, run_id: UUID) -> None:
         """Write the report of a run that has ended and has none, in this process."""

@@ -12,7 +12,7 @@ from sqlalchemy import RowMapping
 
 from engine import control
 from engine.domain.canonical import input_hash
-from engine.domain.config import OnConflict
+from engine.domain.config import OnConflict, RepositoryConfig
 from engine.domain.errors import DevflowError
 from engine.domain.ids import short_id, uuid7
 from engine.domain.safe_text import clean_untrusted, strip_hidden
@@ -83,6 +83,17 @@ def taken_over(by: str) -> str:
     return f"{by} started the issue anew"
 
 
+def frozen_rules(config: RepositoryConfig) -> dict[str, Any]:
+    """Return the repository's rules on who may steer a run and how, as they are frozen with it."""
+    return {
+        "approvers": list(config.approvers),
+        "requester_may_approve": config.requester_may_approve,
+        "publish_trigger": True,
+        "commands": str(config.commands),
+        "abort_on_unlabel": config.abort_on_unlabel,
+    }
+
+
 def run_in_flight(live: RowMapping) -> DevflowError:
     """Return the refusal of a start while `live` is in flight for the same issue."""
     where = f"run {live['number']} ({short_id(live['run_id'])})"
@@ -96,13 +107,6 @@ def run_in_flight(live: RowMapping) -> DevflowError:
 
 def _new_run(start: HostedStart, prepared: Prepared, title: str, base_sha: str, metadata: dict[str, Any]) -> NewRun:
     body = clean_json(start.trigger.snapshot.body)
-    frozen = {
-        "approvers": list(prepared.config.approvers),
-        "requester_may_approve": prepared.config.requester_may_approve,
-        "publish_trigger": True,
-        "commands": str(prepared.config.commands),
-        "abort_on_unlabel": prepared.config.abort_on_unlabel,
-    }
     return NewRun(
         repository_id=start.repository.repository_id,
         run_id=uuid7(),
@@ -114,7 +118,7 @@ def _new_run(start: HostedStart, prepared: Prepared, title: str, base_sha: str, 
         base_branch=start.repository.default_branch,
         base_sha=base_sha,
         head_sha=base_sha,
-        options=prepared.options | frozen,
+        options=prepared.options | frozen_rules(prepared.config),
         budget_usd=prepared.budget_usd,
         requirements_md=body,
         objective=title,

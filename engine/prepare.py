@@ -69,39 +69,69 @@ class Prepared:
         return sha256_hex(canonical_body(self.workflow).encode())
 
 
-async def prepare(services: Services, choices: Choices, repository_id: int, mirror: Mirror, base_sha: str) -> Prepared:
-    """Return what a run on `base_sha` goes by. Errors: the first group of the table, from `workflow_not_found` on."""
-    path = services.settings.config_path
-    catalog = Catalog(await mirror.read_files(base_sha, repository_prefixes(path)), config_path=path)
+@dataclass(frozen=True)
+class Definitions:
+    """What the files of one commit say about a run: nothing of the machine, the settings or the moment is in here."""
+
+    config: RepositoryConfig
+    workflow: Workflow
+    personas: list[Persona]
+    options: Json
+
+    @property
+    def template_hash(self) -> str:
+        """The hash under which the workflow is stored."""
+        return sha256_hex(canonical_body(self.workflow).encode())
+
+    @property
+    def budget_usd(self) -> Decimal | None:
+        """The cap that the files set, or None."""
+        return self.config.budget_usd or self.workflow.budget_usd
+
+
+async def read_definitions(
+    mirror: Mirror, base_sha: str, workflow: str | None, checks: list[str], config_path: str
+) -> Definitions:
+    """Return what the commit says about a run of a workflow (None: the configuration's), with these further checks.
+
+    Errors: those of the first group of the table that are about files.
+    """
+    catalog = Catalog(await mirror.read_files(base_sha, repository_prefixes(config_path)), config_path=config_path)
     config = catalog.config()
-    workflow = catalog.workflow(choices.workflow or config.workflow)
-    known_checks, detected = await _checks(mirror, base_sha, config, choices.checks)
-    for phase in workflow.phases:
+    template = catalog.workflow(workflow or config.workflow)
+    known_checks, detected = await _checks(mirror, base_sha, config, checks)
+    for phase in template.phases:
         checks_of(phase, known_checks)
-    schemas = catalog.schemas_of(workflow)
-    bound, personas = await _bind(services, choices, repository_id, catalog, config, workflow)
-    budget = choices.budget_usd or config.budget_usd or workflow.budget_usd or services.settings.budget_usd
-    await models.check_models(services.settings, bound, budget, config.prices)
-    sandbox_mode = choices.sandbox or services.settings.sandbox
-    await sandbox.choose(sandbox_mode, sandbox.Toolchain.detect(services.settings.toolchain_paths))
     options: Json = {
-        "sandbox": sandbox_mode,
         "checks": {name: check.model_dump(mode="json") for name, check in known_checks.items()},
         "checks_detected": detected,
         "required_approvals": config.required_approvals or 1,
-        "setup": list(config.setup if config.setup is not None else workflow.setup),
+        "setup": list(config.setup if config.setup is not None else template.setup),
         # as text, because the database does not keep the order of an object's keys, and people read in that order
-        "schemas": {schema_id: json.dumps(schema) for schema_id, schema in schemas.items()},
+        "schemas": {schema_id: json.dumps(schema) for schema_id, schema in catalog.schemas_of(template).items()},
         "prices": {name: price.model_dump(mode="json") for name, price in config.prices.items()},
     }
+    return Definitions(config, template, catalog.personas(), options)
+
+
+async def prepare(services: Services, choices: Choices, repository_id: int, mirror: Mirror, base_sha: str) -> Prepared:
+    """Return what a run on `base_sha` goes by. Errors: the first group of the table, from `workflow_not_found` on."""
+    path = services.settings.config_path
+    found = await read_definitions(mirror, base_sha, choices.workflow, choices.checks, path)
+    config = found.config
+    bound, personas = await _bind(services, choices, repository_id, found)
+    budget = choices.budget_usd or found.budget_usd or services.settings.budget_usd
+    await models.check_models(services.settings, bound, budget, config.prices)
+    sandbox_mode = choices.sandbox or services.settings.sandbox
+    await sandbox.choose(sandbox_mode, sandbox.Toolchain.detect(services.settings.toolchain_paths))
     return Prepared(
         config=config,
-        workflow=workflow,
+        workflow=found.workflow,
         bound=bound,
         personas=personas,
         budget_usd=budget,
         model_override=choices.model or services.settings.model,
-        options=options,
+        options={"sandbox": sandbox_mode, **found.options},
     )
 
 
@@ -165,20 +195,17 @@ async def _bind(
     services: Services,
     choices: Choices,
     repository_id: int,
-    catalog: Catalog,
-    config: RepositoryConfig,
-    workflow: Workflow,
+    found: Definitions,
 ) -> tuple[list[Binding], list[Persona]]:
-    personas = catalog.personas()
     bound = bind(
-        workflow,
-        personas,
+        found.workflow,
+        found.personas,
         available=models.availability(services.settings, choices.cassette),
-        defaults={} if choices.cassette else config.personas,
+        defaults={} if choices.cassette else found.config.personas,
         overrides=choices.personas,
         model=choices.model or services.settings.model,
         served_models=await models.served_models(services.settings, choices.cassette),
         consents=await Consents(services.database).granted(repository_id),
     )
     names = {binding.persona_name for binding in bound}
-    return bound, [persona for persona in personas if persona.name in names]
+    return bound, [persona for persona in found.personas if persona.name in names]

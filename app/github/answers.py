@@ -8,6 +8,8 @@ from app.github.shapes import (
     GHOST,
     Check,
     Comment,
+    Edit,
+    Happening,
     HookDelivery,
     Issue,
     Permission,
@@ -69,6 +71,31 @@ def comment_of(fields: Fields) -> Comment:
         via_app=app is not None,
         app_id=app.maybe_number("id") if app else None,
     )
+
+
+def happening_of(fields: Fields) -> Happening:
+    """Read a row of an issue's events."""
+    label, review = fields.maybe_child("label"), fields.maybe_child("dismissed_review")
+    return Happening(
+        event=fields.text("event"),
+        actor=person_of(fields.maybe_child("actor")),
+        created_at=fields.time("created_at"),
+        label=label.maybe_text("name") if label else "",
+        review_id=review.maybe_number("review_id") if review else None,
+        review_state=review.maybe_text("state").lower() if review else "",
+    )
+
+
+def edit_of(fields: Fields) -> Edit | None:
+    """Read the last change of a text from GraphQL, which writes a bot's login without its ending; None: unchanged."""
+    at, editor = fields.maybe_time("lastEditedAt"), fields.maybe_child("editor")
+    if at is None:
+        return None
+    if editor is None:
+        return Edit(at, "")
+    login = editor.text("login")
+    is_bot = editor.maybe_text("__typename") == "Bot" and not login.endswith("[bot]")
+    return Edit(at, f"{login}[bot]" if is_bot else login)
 
 
 def permission_of(fields: Fields) -> Permission:

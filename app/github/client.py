@@ -44,6 +44,10 @@ class GitHubRepository(Issues, Pulls, Checks):
             raise
         return self._read(_target_of, fields)
 
+    async def tree_of(self, commit: str) -> str:
+        """Return the tree of a commit; `Gone` or `Refused` (422) for one that is not there."""
+        return self._read(_tree_of, await self._get(f"commits/{quoted(commit)}"))
+
     def issue_url(self, number: int) -> str:
         """Return the address of an issue's page."""
         return f"{self._page}/issues/{number}"
@@ -79,6 +83,11 @@ def _content_of(answer: Any) -> bytes:
         return base64.b64decode(fields.text("content"), validate=False)
     except (ValueError, binascii.Error):
         raise Unreadable("content is not in base64") from None
+
+
+def _tree_of(fields: Fields) -> str:
+    described = fields.child("commit")
+    return described.child("tree").text("sha")
 
 
 def _target_of(fields: Fields) -> str:

@@ -3,20 +3,29 @@
 Comments and reactions on pull requests go the same way; GitHub has them as issues too.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
-from app.github.answers import comment_of, issue_of, permission_of
+from app.github.answers import comment_of, edit_of, happening_of, issue_of, permission_of
 from app.github.faults import Gone
+from app.github.reading import Fields
 from app.github.repository import RepositoryCalls, quoted
 from app.github.shapes import (
     Comment,
     CommentTarget,
+    Edit,
+    Happening,
     Issue,
     IssueTarget,
     Permission,
     ReactionContent,
     ReactionTarget,
 )
+
+_NODES = 100  # of which GitHub's GraphQL gives no more at once
+_EDITS = """query Edits($ids: [ID!]!) {
+  nodes(ids: $ids) { id ... on IssueComment { lastEditedAt editor { __typename login } } }
+}"""
 
 
 class Issues(RepositoryCalls):
@@ -41,6 +50,20 @@ class Issues(RepositoryCalls):
     async def comment(self, comment_id: int) -> Comment:
         """Return a comment as it is now."""
         return self._read(comment_of, await self._get(f"issues/comments/{comment_id}"))
+
+    async def edits(self, node_ids: Sequence[str]) -> dict[str, Edit]:
+        """Return the last change of each comment's text, by node id; those that were never changed are not in it."""
+        found: dict[str, Edit] = {}
+        for start in range(0, len(node_ids), _NODES):
+            data = await self._query("Edits", _EDITS, {"ids": list(node_ids[start : start + _NODES])})
+            for node_id, edit in self._read(_edits_of, data):
+                if edit is not None:
+                    found[node_id] = edit
+        return found
+
+    async def happenings(self, number: int) -> list[Happening]:
+        """Return what happened to an issue or pull request, oldest first."""
+        return self._read_all(happening_of, await self._all(f"issues/{number}/events"))
 
     async def create_comment(self, number: int, body: str) -> Comment:
         """Write a comment, of at most 65,536 characters."""
@@ -74,3 +97,7 @@ class Issues(RepositoryCalls):
         except Gone:
             return Permission("none", None)
         return self._read(permission_of, fields)
+
+
+def _edits_of(data: Fields) -> list[tuple[str, Edit | None]]:
+    return [(node.text("id"), edit_of(node)) for node in data.children("nodes")]

@@ -59,6 +59,29 @@ class Comment:
 
 
 @dataclass(frozen=True)
+class Edit:
+    """The last change of a comment's text: when, and by whom (a deleted account's login is empty)."""
+
+    at: datetime
+    login: str
+
+
+@dataclass(frozen=True)
+class Happening:
+    """Something that happened to an issue or pull request, such as `labeled` or `review_dismissed`.
+
+    `label` is empty and `review_id` None where it is about neither; `review_state` is what a dismissed review was.
+    """
+
+    event: str
+    actor: Person
+    created_at: datetime
+    label: str
+    review_id: int | None
+    review_state: str
+
+
+@dataclass(frozen=True)
 class Permission:
     """What a person may do in the repository, and the id that the login belongs to now (None: nobody's)."""
 

@@ -1,13 +1,14 @@
 """What a handler has at hand for one delivery, and the few questions that several handlers ask."""
 
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from sqlalchemy import RowMapping
 
 from app.clock import Clock
 from app.github.client import GitHubRepository
-from app.github.events import Repository
+from app.github.events import Repository, RepositoryEvent
 from app.github.faults import Gone, HostFault, Refused
 from app.github.hub import GitHub
 from app.github.shapes import ReactionTarget
@@ -24,13 +25,22 @@ from engine.store.database import Database
 
 _log = logging.getLogger(__name__)
 
+Doubts = Callable[[str, bytes, GitHubRepository, RepositoryEvent], Awaitable[str | None]]
+"""Returns why an event, which stands in a delivery of this id with this body, is not to be believed, or None."""
+
+
+async def no_doubts(delivery_id: str, body: bytes, github: GitHubRepository, event: RepositoryEvent) -> str | None:
+    """Believe what the door has let in: GitHub has signed it."""
+    return None
+
 
 @dataclass(frozen=True)
 class House:
     """What all handlers of a process share.
 
     `cassette` is the recorded agent of every run that is started here, `workflow` what a plain label starts where the
-    repository's own choice is not wanted. `keep` is awaited before what was decided shows on GitHub.
+    repository's own choice is not wanted. `keep` is awaited before what was decided shows on GitHub, `doubts` before
+    anything is made of an event.
     """
 
     engine: Engine
@@ -41,6 +51,7 @@ class House:
     strangers: Strangers = field(default_factory=Strangers)
     workflow: str | None = None
     keep: Keep = kept_by_database
+    doubts: Doubts = no_doubts
 
     @property
     def database(self) -> Database:

@@ -107,6 +107,10 @@ class Inbox:
         if installation_id is None:
             return ignored("it came through no installation of the App"), None
         context = await self._context(event, installation_id)
+        doubt = await self._house.doubts(row["delivery_id"], bytes(row["body"]), context.github, event)
+        if doubt is not None:
+            _log.warning("delivery %s (%s) is not believed: %s", row["delivery_id"], row["event"], doubt)
+            return ignored(f"not believed: {doubt}"), None
         if row["responses"] is not None:
             return from_json(row["responses"]), context
         try:

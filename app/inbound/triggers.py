@@ -8,7 +8,8 @@ import re
 from datetime import datetime
 
 _AT = re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+\+00:00")
-_RETRY = re.compile(r"retry:comment:(\d+):\d+")
+_LABEL = re.compile(rf"label:\d+:(.+):({_AT.pattern})", re.DOTALL)
+_RETRY = re.compile(r"retry:comment:(\d+):(\d+)")
 
 
 def label_key(issue_id: int, label: str, at: datetime) -> str:
@@ -21,6 +22,18 @@ def is_of_label(key: str | None, issue_id: int, label: str) -> bool:
     prefix = _prefix(issue_id, label)
     key = key or ""
     return key.startswith(prefix) and _AT.fullmatch(key, len(prefix)) is not None
+
+
+def read_label_key(key: str) -> tuple[str, datetime] | None:
+    """Return the label and the time in a key of a label, None for any other key."""
+    found = _LABEL.fullmatch(key)
+    return None if found is None else (found[1], datetime.fromisoformat(found[2]))
+
+
+def read_retry_key(key: str) -> tuple[int, int] | None:
+    """Return the comment's id and the command's number in a key of a retry, None for any other key."""
+    found = _RETRY.fullmatch(key)
+    return None if found is None else (int(found[1]), int(found[2]))
 
 
 def came_after(key: str | None, comment_id: int, written_at: datetime) -> bool:

@@ -34,6 +34,7 @@ FLOORS = (
     {"engine.agents", "engine.gates", "engine.worker", "engine.attendant"},
     {"engine.models", "engine.runner", "engine.documents", "engine.prepare", "engine.start"},
     {"engine.control", "engine.hosted", "engine.retry", "engine.reading"},
+    {"engine.frozen"},
     {"engine.facade", "engine.health"},
     {"app"},
 )
