@@ -1,6 +1,7 @@
 """Attacks on what the App shows: forged markers, pull requests of others, strangers who want many answers."""
 
 import asyncio
+import time
 from pathlib import Path
 
 from engine.domain.states import RunState
@@ -82,9 +83,10 @@ async def test_a_long_comment_of_a_stranger_does_not_keep_the_server_from_answer
             nonlocal longest
             loop = asyncio.get_running_loop()
             while True:
-                began = loop.time()
+                began, worked = loop.time(), time.process_time()
                 await asyncio.sleep(0.01)
-                longest = max(longest, loop.time() - began)
+                # what other processes take of the machine is no work of the server's
+                longest = max(longest, min(loop.time() - began, time.process_time() - worked))
 
         watching = asyncio.create_task(watch())
         try:
