@@ -22,6 +22,7 @@ from tests.conformance.backends.cli import command_line
 Json = dict[str, Any]
 Held = Callable[[str, str], Awaitable[Json]]
 HOSTS = ("app", "action", "action with a database")
+WHOLE = ("whole action", "whole action with a database")
 
 
 @pytest.fixture
@@ -57,7 +58,8 @@ async def _hold(name: str, host: str, folder: Path, database_url: str) -> Json:
             await play.hold(conversation, server)
             seen.assert_single(server.world)
             return await seen.whole(server)
-    async with action(conversation, folder, None if host == "action" else database_url) as step:
+    database = database_url if host.endswith("database") else None
+    async with action(conversation, folder, database, whole=host in WHOLE) as step:
         await play.hold(conversation, step)
         seen.assert_single(step.world)
         return await seen.whole(step)
@@ -76,6 +78,11 @@ async def test_a_conversation_goes_as_it_is_written_on_the_command_line(
     conversation = written.read(name)
     async with command_line(conversation, tmp_path, database_url) as terminal:
         await terminal.hold(conversation)
+
+
+@pytest.mark.parametrize("host", WHOLE)
+async def test_the_main_road_goes_with_all_that_a_runner_does(host: str, held: Held) -> None:
+    assert seen.lines(await held("main_road", host)) == seen.lines(await held("main_road", "app"))
 
 
 @pytest.mark.parametrize("host", HOSTS[1:])

@@ -7,7 +7,7 @@ Whole jobs, with bash and all, are the business of `tests.action_runner`.
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import yaml
 from tests.action_runner.expressions import condition, interpolate
 from tests.action_runner.files import read_values
 from tests.action_runner.job import FILES, SERVICES, Host, Job
-from tests.action_runner.log import LogReader
+from tests.action_runner.log import Annotation, Command, LogReader
 from tests.action_runner.processes import belonging, kill
 from tests.action_runner.runner import ROOT
 from tests.support.forked_cli import ForkedCli, Process
@@ -61,18 +61,19 @@ class Workflow:
 
 @dataclass
 class Ended:
-    """What came of a job; `log` is what people see of it."""
+    """What came of a job; `log` is what people see of it, `acted` what lines of it did that none of ours may do."""
 
     code: int
     outputs: dict[str, str]
     summary: str
-    log: LogReader
-    folder: Path
+    log: str
+    annotations: list[str]
+    acted: list[Command]
 
-    @property
-    def annotations(self) -> list[str]:
-        """The messages on the job's page."""
-        return [f"{one.kind}: {one.message}" for one in self.log.annotations]
+
+def annotations(found: Iterable[Annotation]) -> list[str]:
+    """Return the messages on a job's page as lines."""
+    return [f"{one.kind}: {one.message}" for one in found]
 
 
 class Started:
@@ -90,7 +91,9 @@ class Started:
         log = LogReader(masks=[self.job.host.token])
         log.read(answer.out)
         outputs = read_values((self._files / "GITHUB_OUTPUT").read_text())
-        ended = Ended(answer.code, outputs, (self._files / "GITHUB_STEP_SUMMARY").read_text(), log, self.job.folder)
+        summary = (self._files / "GITHUB_STEP_SUMMARY").read_text()
+        acted = [*log.outdated, *log.other]
+        ended = Ended(answer.code, outputs, summary, log.text, annotations(log.annotations), acted)
         # a machine is thrown away with all that a database has left there
         shutil.rmtree(self.job.temp / "devflow", ignore_errors=True)
         return ended
@@ -111,9 +114,9 @@ class Steps:
         # as root, a test's own folder is closed to the user that Postgres runs as
         self.folder = Path(tempfile.mkdtemp(prefix="devflow-jobs-"))
         self.folder.chmod(0o711)
-        self._host = host
-        self._variables = variables
-        self._files = files
+        self.host = host
+        self.variables = variables
+        self.files = files
         self._cli = _Machine(self.folder)
         self._count = 0
         self._definition = yaml.safe_load((ROOT / "action.yml").read_text())
@@ -139,16 +142,16 @@ class Steps:
         job = Job(
             folder=self.folder / f"job-{self._count}",
             action=ROOT,
-            host=self._host,
+            host=self.host,
             event_name=event.name,
             payload=event.payload,
             actor=actor,
             run_id=run_id or 8_000_000_000 + self._count,
             attempt=attempt,
             environment="self-hosted",
-            extra={**self._variables, **variables},
+            extra={**self.variables, **variables},
         )
-        job.prepare(self._files)
+        job.prepare(self.files)
         job.folder.chmod(0o711)
         answers = job.temp / "_answers"
         answers.mkdir()
