@@ -165,7 +165,9 @@ def read_app_settings(*, takes_webhooks: bool) -> AppSettings:
 
 def read_cassette(path: Path | None = None) -> tuple[str, bytes] | None:
     """Return the recorded agent that is to be used: the file's, else DEVFLOW_CASSETTE's; raises `config_invalid`."""
-    return _cassette(path or _environment().cassette)
+    if path is not None:
+        return _cassette(path, "the input cassette")
+    return _cassette(_environment().cassette)
 
 
 def read_seconds_between_writes() -> float:
@@ -190,13 +192,13 @@ def _private_key(env: Environment) -> str:
         raise DevflowError("config_invalid", "GITHUB_PRIVATE_KEY_PATH names no file that can be read as text") from None
 
 
-def _cassette(path: Path | None) -> tuple[str, bytes] | None:
+def _cassette(path: Path | None, what: str = "DEVFLOW_CASSETTE") -> tuple[str, bytes] | None:
     if path is None:
         return None
     try:
         return path.name, path.read_bytes()
     except OSError as error:
-        raise DevflowError("config_invalid", f"the cassette {path.name} cannot be read: {error.strerror}") from None
+        raise DevflowError("config_invalid", f"{what} cannot be read: {error.strerror}") from None
 
 
 def _environment() -> Environment:

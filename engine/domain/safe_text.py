@@ -72,9 +72,9 @@ def inert(text: str) -> str:
     """Return the text with what GitHub acts on outside of Markdown broken: mentions, references, bare addresses."""
     text = re.sub(r"@(?=\w)", f"@{_BREAK}", text)
     text = re.sub(r"#(?=\d)", f"#{_BREAK}", text)
-    text = re.sub(r"(?i)\b(GH-)(?=\d)", rf"\1{_BREAK}", text)
+    text = re.sub(r"(?i)(GH-)(?=\d)", rf"\1{_BREAK}", text)
     text = text.replace("://", f":{_BREAK}//")
-    return re.sub(r"(?i)\bwww\.", lambda match: match.group()[:-1] + _BREAK + ".", text)
+    return re.sub(r"(?i)www\.", lambda match: match.group()[:-1] + _BREAK + ".", text)
 
 
 def fence(text: str) -> str:

@@ -1,7 +1,7 @@
 """Attacks on what we show: whatever strangers write, in no place of ours does it act, hide something or break out."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.surface.render import code, folded, html, marker_of, plain, quoted, table, words
@@ -133,6 +133,8 @@ def test_a_fold_of_others_stays_closed(title: str, text: str) -> None:
 
 @settings(max_examples=500, deadline=None)
 @given(TEXT)
+@example("_GH-1_")
+@example("_www.example.com")
 def test_a_title_of_others_does_nothing(text: str) -> None:
     # a title takes no Markdown, so that what Markdown alone resolves stays as it is
     found = acting(plain(text).replace("&", "+"))
