@@ -32,7 +32,11 @@ def belonging(folder: Path, tracking: str) -> list[psutil.Process]:
 
 def kill(processes: list[psutil.Process]) -> None:
     """End processes without a warning, and wait until they are gone."""
+    others = []
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
+            # a child of ours is waited for by whoever started it, and has one exit code for one who asks
+            if process.ppid() != os.getpid():
+                others.append(process)
             process.send_signal(signal.SIGKILL)
-    psutil.wait_procs(processes, timeout=10)
+    psutil.wait_procs(others, timeout=10)
