@@ -27,9 +27,9 @@ async def find(github: GitHubRepository, rows: IssueRows) -> list[NewDelivery]:
     if run is None:
         return []
     since: datetime = run["created_at"]
-    found = await _of_comments(github, rows.issue_number, since)
+    found = await _of_comments(github, rows, rows.issue_number, since)
     if (number := await rows.pull_number(run["run_id"])) is not None:
-        found += await _of_comments(github, number, since)
+        found += await _of_comments(github, rows, number, since)
         found += await _of_reviews(github, number, since)
     known = await rows.known([delivery.delivery_id for _, delivery in found])
     ordered = sorted(found, key=lambda item: item[0])
@@ -37,9 +37,16 @@ async def find(github: GitHubRepository, rows: IssueRows) -> list[NewDelivery]:
 
 
 async def _of_comments(
-    github: GitHubRepository, number: int, since: datetime
+    github: GitHubRepository, rows: IssueRows, number: int, since: datetime
 ) -> list[tuple[tuple[datetime, int], NewDelivery]]:
-    wanted = [one for one in await github.comments(number, since) if one.created_at >= since and _may_mean(one)]
+    found = [one for one in await github.comments(number, since) if one.created_at >= since and _may_mean(one)]
+    known = await rows.known([_id_of(one) for one in found])
+    new = [one for one in found if _id_of(one) not in known]
+    if not new:
+        return []
+    # the comment's own times are to the second, and a reaction may move them
+    edited = await github.edits([one.node_id for one in new])
+    wanted = [one for one in new if one.node_id not in edited]
     if not wanted:
         return []
     issue = await github.issue(number)
@@ -47,7 +54,7 @@ async def _of_comments(
         (
             (one.created_at, one.id),
             _delivery(
-                f"comment:{one.id}",
+                _id_of(one),
                 "issue_comment",
                 "created",
                 one.author,
@@ -87,7 +94,11 @@ async def _of_reviews(
 
 def _may_mean(comment: Comment) -> bool:
     by_person = not (comment.author.is_bot or comment.via_app or marker_of(comment.body))
-    return by_person and comment.updated_at == comment.created_at and bool(parser.parse(comment.body))
+    return by_person and bool(parser.parse(comment.body))
+
+
+def _id_of(comment: Comment) -> str:
+    return f"comment:{comment.id}"
 
 
 def _delivery(

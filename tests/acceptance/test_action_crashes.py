@@ -251,6 +251,21 @@ async def test_what_was_said_while_no_job_ran_is_made_up_for_by_the_next_one(tmp
         await assert_whole(on)
 
 
+async def test_what_was_edited_into_a_command_before_any_job_looked_is_none(tmp_path: Path) -> None:
+    async with place(tmp_path) as on:
+        _label(on)
+        await passed(on, on.told())
+        now = on.world.github.world.now()
+        clock, on.world.github.world.clock = on.world.github.world.clock, lambda: now  # all within one second
+        prose = on.world.the_issue.comment(on.world.people["ada"], "Hm.")
+        on.world.the_issue.edit_comment(on.world.people["bob"], prose, "/abort")
+        on.world.github.world.clock = clock
+        await by_a_question(on)
+
+        (run,) = await on.runs()
+        assert (run.state, prose.reactions) == ("awaiting_approval", [])
+
+
 async def test_a_job_that_is_run_again_changes_nothing(tmp_path: Path) -> None:
     async with place(tmp_path) as on:
         for number, act in enumerate(CONVERSATION, 1):
