@@ -6,6 +6,7 @@ import logging
 from uuid import UUID
 
 from app.action import missed
+from app.action.doubts import doubts_of
 from app.action.driving import Drive
 from app.action.keeper import DatabaseKeeps, Keeper, Keeping
 from app.action.opening import Workshop
@@ -14,7 +15,7 @@ from app.action.packing import IssueRows
 from app.action.trust import verify
 from app.github.client import GitHubRepository
 from app.inbound.config import read_config
-from app.inbound.context import House
+from app.inbound.context import House, no_doubts
 from app.inbound.inbox import Inbox
 from app.surface.projector import Projector
 from app.surface.reading import read_view
@@ -39,7 +40,7 @@ class IssueStep:
         self._issue_number = issue_number
         self._delivery = delivery
         self._teller = shop.given.teller
-        self._own: set[str] = set()
+        self._own: list[NewDelivery] = []
 
     async def run(self, stop: asyncio.Event) -> Outcome:
         """Do all of it; a set `stop` ends it early, with everything kept.
@@ -113,7 +114,7 @@ class IssueStep:
         if self._delivery is not None:
             events = [*(event for event in events if event.delivery_id != self._delivery.delivery_id), self._delivery]
         await rows.take_in(events)
-        self._own = {event.delivery_id for event in events}
+        self._own = events
         await self._drive(keeper, rows, stop)
         await self._teller.tell_rest(rows.engine, rows.repository_id, rows.issue_number)
         return await self._outcome(rows, stopped=stop.is_set())
@@ -133,6 +134,8 @@ class IssueStep:
                 shop.given.cassette,
                 workflow=shop.given.environment.workflow,
                 keep=keeper.keep,
+                # in a database of its own there are also events that came with the state
+                doubts=no_doubts if shop.given.is_shared else doubts_of(self._own),
             )
             for row in await engine.runs_of_issue(rows.repository_id, rows.issue_number):
                 await projector.reconsider(row["run_id"])
@@ -143,7 +146,7 @@ class IssueStep:
                 shop.clock,
                 repository_id=rows.repository_id,
                 issue_number=rows.issue_number,
-                shared=self._own if shop.given.is_shared else None,
+                shared={event.delivery_id for event in self._own} if shop.given.is_shared else None,
             )
             ended = asyncio.Event()
             tasks = (
