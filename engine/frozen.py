@@ -191,6 +191,7 @@ class _Check:
         if head is None:
             return
         await mirror.fetch(self.plan.branch, head)
+        await self._trigger(mirror, head)
         for row in rows:
             commit = row["commit_sha"]
             if commit is None:
@@ -201,6 +202,17 @@ class _Check:
                     f"the commit {commit[:12]} of phase {row['phase_key']} is not on the branch {self.plan.branch}",
                 )
             await self._artifact(mirror, row)
+
+    async def _trigger(self, mirror: Mirror, head: str) -> None:
+        """Raise where the branch shows that the run was started with other words than it has now."""
+        path = f".devflow/runs/{self.plan.run_id}/trigger.json"
+        data = (await mirror.read_files(head, [path])).get(path)
+        try:
+            shown = None if data is None else json.loads(data)
+        except ValueError:
+            shown = None  # whoever wrote over it has made it tell nothing
+        if isinstance(shown, dict) and shown.get("input_hash") != self.plan.inputs["input_hash"]:
+            raise untrusted(self.run, "what it was started with is not what its branch shows")
 
     async def _artifact(self, mirror: Mirror, row: RowMapping) -> None:
         if row["artifact_digest"] is None:

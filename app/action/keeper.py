@@ -155,7 +155,7 @@ class Keeper:
         await self._write(replace(found, holder=holder))
         self._heard_at = holder.heard_at
         try:
-            await self._rows.unpack(list(found.runs.values()), found.issue_rows)
+            await self._rows.unpack(found.runs, found.issue_rows)
             await self._rows.take_in(found.handed)
         except DevflowError as error:
             await self.give_back(found)

@@ -4,7 +4,7 @@ The database is this step's alone. A mark says whether something has happened in
 so that the keeper need not pack everything to find out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from engine.store import deliveries, leases, snapshot, surfaces
 from engine.store.deliveries import NewDelivery
 from engine.store.host_tables import commands
 from engine.store.host_tables import deliveries as delivery_rows
+from engine.store.snapshot_format import invalid
 from engine.store.tables import decisions, runs
 
 
@@ -62,10 +63,16 @@ class IssueRows:
         async with self.engine.database.read() as tx:
             return packed, await snapshot.export_host_rows(tx, self.repository_id)
 
-    async def unpack(self, packed: Sequence[bytes], issue_rows: bytes | None) -> None:
-        """Write what was packed into the database, which is empty; raises `snapshot_invalid` where it is not whole."""
-        for data in packed:
-            await self.engine.import_run(data)
+    async def unpack(self, packed: Mapping[UUID, bytes], issue_rows: bytes | None) -> None:
+        """Write what was packed into the database, which is empty.
+
+        Raises `snapshot_invalid` where it is not whole, or not this issue's: nobody would look at another's runs.
+        """
+        for run_id, data in packed.items():
+            row = await self.engine.row(await self.engine.import_run(data))
+            found = (row["run_id"], row["repository_id"], row["issue_number"])
+            if found != (run_id, self.repository_id, self.issue_number):
+                raise invalid(f"the file of run {run_id} holds another one, or one of another issue")
         if issue_rows is not None:
             async with self.engine.database.transaction() as tx:
                 await snapshot.import_host_rows(tx, snapshot.read_host_rows(issue_rows, self.repository_id))

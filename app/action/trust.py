@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from app.action.state import PREFIX
+from app.action.visible import check_visible
 from app.action.witness import Witness
 from app.github.client import GitHubRepository
 from app.github.shapes import Comment, Person
@@ -25,12 +26,14 @@ from engine.domain.workflow import Workflow
 from engine.facade import Engine
 from engine.gates import MIN_SHA
 from engine.runner.plan import load_plan
+from engine.store import leases, projections
 from engine.store.approvals import OUTSIDE_PHASE
 from engine.store.events import clean_json
 
 _COMMENT = re.compile(r"comment:(\d{1,19}):(\d{1,3})")
 _REVIEW = re.compile(r"review:(\d{1,19})")
 _VERDICTS = {Action.APPROVE: "approved", Action.REVISE: "changes_requested"}
+_RAISES = "budget_exceeded"  # each answer has raised the cap at once, whatever became of the question
 # Answers to these counted for nothing, or for nothing but an end.
 _WITHOUT_EFFECT = (RequestState.SUPERSEDED, RequestState.EXPIRED, RequestState.ABORTED)
 
@@ -41,14 +44,16 @@ async def verify(
     issue_number: int,
     *,
     cassette: tuple[str, bytes] | None = None,
+    only: UUID | None = None,
 ) -> None:
     """Raise `state_untrusted` with the first thing in an issue's runs that GitHub does not bear out.
 
-    Asked about are the runs that can still do something: those that live, the newest one unless we have told that it
-    is completed, and those that they go on from. `cassette` is the recorded agent that new runs are started with here.
+    Asked about are the runs that can still do something: those that live, or of which something is to be shown, the
+    newest one unless we have told that it is completed, and those that they go on from. With `only`, it is asked about
+    that run and those that it goes on from. `cassette` is the recorded agent that new runs are started with here.
     Raises faults too.
     """
-    rows = _that_count(await engine.runs_of_issue(github.repository_id, issue_number))
+    rows = await _that_count(engine, await engine.runs_of_issue(github.repository_id, issue_number), only)
     if not rows:
         return
     default_branch = await github.default_branch()
@@ -56,10 +61,12 @@ async def verify(
     used: set[str] = set()
     try:
         for row in rows:
-            if row["state"] == RunState.COMPLETED and await witness.ours(f"run/{row['run_id']}/end") is not None:
+            is_over = row["state"] == RunState.COMPLETED and not await _is_busy(engine, row)
+            if is_over and await witness.ours(f"run/{row['run_id']}/end") is not None:
                 continue
             await engine.check_frozen(row["run_id"], default_branch, cassette)
             await _Run(engine, witness, row, used).check()
+        await check_visible(engine, witness, rows)
     except DevflowError as error:
         if error.code != "state_untrusted":
             raise
@@ -68,16 +75,26 @@ async def verify(
         raise DevflowError(error.code, error.message, recovery_hint=hint, details=error.details) from error
 
 
-def _that_count(rows: Sequence[RowMapping]) -> list[RowMapping]:
+async def _that_count(engine: Engine, rows: Sequence[RowMapping], only: UUID | None) -> list[RowMapping]:
     """Return the runs that can still do something, and those that they go on from, oldest first."""
     by_id = {row["run_id"]: row for row in rows}
+    first = [*rows[:1], *[row for row in rows if await _is_busy(engine, row)]]
     wanted: set[UUID] = set()
-    for row in [*rows[:1], *(row for row in rows if row["ended_at"] is None)]:
+    for row in first if only is None else [by_id[only]]:
         following: RowMapping | None = row
         while following is not None and following["run_id"] not in wanted:
             wanted.add(following["run_id"])
             following = by_id.get(following["retry_of"])
     return [row for row in reversed(rows) if row["run_id"] in wanted]
+
+
+async def _is_busy(engine: Engine, row: RowMapping) -> bool:
+    """Whether a run lives, or something of one that has ended is still to be done or shown."""
+    if row["ended_at"] is None or leases.needs_worker(row):
+        return True
+    async with engine.database.read() as tx:
+        shown = await projections.get(tx, row["run_id"])
+    return shown is not None and (shown["dirty"] or shown["again_at"] is not None)
 
 
 class _Run:
@@ -98,7 +115,7 @@ class _Run:
         requests = await self.engine.requests(self.row["run_id"])
         rules = Rules.of_run(self.options, metadata)
         for request in requests:
-            if request["state"] in _WITHOUT_EFFECT:
+            if request["state"] in _WITHOUT_EFFECT and request["gate_key"] != _RAISES:
                 continue
             asked = _Asked(self, request, requests, plan.workflow, rules)
             for decision in await self.engine.decisions(request["request_id"]):

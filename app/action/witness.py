@@ -15,6 +15,7 @@ from app.surface.render import marker_of
 from engine.domain.artifact import digest
 
 _SLACK = timedelta(seconds=5)  # between the times that GitHub gives an issue and its event
+_LATE = timedelta(minutes=1)  # how much later than its label an issue can have changed before its event was written
 DISMISSED = "dismissed"
 
 
@@ -83,11 +84,13 @@ class Witness:
         return self._happenings[number]
 
     async def labeller(self, label: str, at: datetime) -> Person | None:
-        """Return who put a label on the issue last at a time, None where nobody did."""
+        """Return who put a label on the issue at a time, None where nobody did."""
         found = [
             one
             for one in await self.happenings(self.issue_number)
-            if one.event == "labeled" and one.label.casefold() == label.casefold() and one.created_at <= at + _SLACK
+            if one.event == "labeled"
+            and one.label.casefold() == label.casefold()
+            and at - _LATE <= one.created_at <= at + _SLACK
         ]
         return found[-1].actor if found else None
 

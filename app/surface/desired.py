@@ -211,6 +211,11 @@ def _check_key(view: RunView, sha: str) -> str:
     return f"run/{view.run_id}/check/{sha}"
 
 
+def is_overtaken(sha: str, content_hash: str | None) -> bool:
+    """Tell whether a check is known to show that its commit was overtaken, after which it does not change."""
+    return content_hash == Surface("", _overtaken(sha)).digest
+
+
 def _overtaken(sha: str) -> Check:
     # it does not name the newest commit, or each commit would change the checks of all commits before it
     summary = "The branch has moved on; see the check of its newest commit."
