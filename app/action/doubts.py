@@ -6,6 +6,7 @@ handler sees it, as far as the handlers would take its word; what they ask GitHu
 
 from collections.abc import Collection
 
+from app.action import screening
 from app.action.witness import DISMISSED, Witness
 from app.github.client import GitHubRepository
 from app.github.events import (
@@ -31,13 +32,17 @@ from engine.store.deliveries import NewDelivery
 _ASKED_ABOUT = (BranchDeleted, CommentDeleted, CommentEdited, IssueClosed, IssueUnlabeled, PullClosed, Pushed)
 
 
-def doubts_of(own: Collection[NewDelivery]) -> Doubts:
-    """Return what holds events against GitHub, but for the step's own ones, which it has from GitHub."""
+def doubts_of(own: Collection[NewDelivery], issue_number: int) -> Doubts:
+    """Return what holds an issue's events against GitHub, but for the step's own ones, which it has from GitHub."""
     known = {delivery.delivery_id: delivery.body for delivery in own}
 
     async def doubts(delivery_id: str, body: bytes, github: GitHubRepository, event: RepositoryEvent) -> str | None:
         # an id alone proves nothing: whoever wrote the state may have guessed it
-        return None if known.get(delivery_id) == body else await why_doubted(github, event)
+        if known.get(delivery_id) == body:
+            return None
+        # what happened elsewhere has happened, but its answer is given by a step that has its issue's state
+        about = await screening.issue_of(github, event)
+        return await why_doubted(github, event) if about == issue_number else "it is about another issue"
 
     return doubts
 
@@ -64,6 +69,8 @@ async def _comment(github: GitHubRepository, event: CommentCreated) -> str | Non
         return "the comment is not there"
     if witness.last_edit(there) is not None:
         return "the comment was edited since"
+    if there.author.is_bot or there.via_app:
+        return "no person wrote the comment"
     same = (there.author.id, there.body, there.created_at) == (told.author.id, told.body, told.created_at)
     return None if same and event.sender.id == there.author.id else "the comment is another one at GitHub"
 
@@ -75,6 +82,8 @@ async def _review(github: GitHubRepository, event: ReviewSubmitted) -> str | Non
         pull = await github.pull(event.pull.number)
     except Gone:
         return "the review is not there"
+    if there.author.is_bot:
+        return "no person gave the review"
     if there.state == DISMISSED:
         return "the review was dismissed since"
     same = (there.author.id, there.state, there.body, there.commit_id)

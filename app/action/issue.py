@@ -14,8 +14,9 @@ from app.action.outcome import Outcome
 from app.action.packing import IssueRows
 from app.action.trust import verify
 from app.github.client import GitHubRepository
+from app.github.faults import HostFault
 from app.inbound.config import read_config
-from app.inbound.context import House, no_doubts
+from app.inbound.context import House, no_check, no_doubts
 from app.inbound.inbox import Inbox
 from app.surface.projector import Projector
 from app.surface.reading import read_view
@@ -64,9 +65,8 @@ class IssueStep:
         if found is None:
             return self._left_to_another()
         try:
-            cassette = self._shop.given.cassette
-            await verify(self._shop.engine(), self._github, self._issue_number, cassette=cassette)
-        except DevflowError:
+            await self._verify()
+        except (DevflowError, HostFault):
             await keeper.give_back(found)
             raise
         try:
@@ -81,6 +81,11 @@ class IssueStep:
                 await keeper.release()
             raise
         return outcome
+
+    async def _verify(self, run_id: UUID | None = None) -> None:
+        """Hold the state that was taken in hand, or one run of it, against GitHub."""
+        cassette = self._shop.given.cassette
+        await verify(self._shop.engine(), self._github, self._issue_number, cassette=cassette, only=run_id)
 
     async def _may_show_conversations(self) -> bool:
         """Tell whether what models said may lie in the repository; where the configuration is broken, it may not."""
@@ -124,7 +129,13 @@ class IssueStep:
         async with Presence(shop.database, engine.settings) as presence:
             who, dead_after = presence.worker_id, engine.settings.worker_dead_after_seconds
             projector = Projector(
-                engine, shop.github, shop.clock, worker_id=who, dead_after_seconds=dead_after, keep=keeper.keep
+                engine,
+                shop.github,
+                shop.clock,
+                worker_id=who,
+                dead_after_seconds=dead_after,
+                keep=keeper.keep,
+                unsure_since=keeper.unsure_since,
             )
             house = House(
                 engine,
@@ -135,7 +146,9 @@ class IssueStep:
                 workflow=shop.given.environment.workflow,
                 keep=keeper.keep,
                 # in a database of its own there are also events that came with the state
-                doubts=no_doubts if shop.given.is_shared else doubts_of(self._own),
+                doubts=no_doubts if shop.given.is_shared else doubts_of(self._own, self._issue_number),
+                check_run=no_check if shop.given.is_shared else self._verify,
+                unsure_since=keeper.unsure_since,
             )
             for row in await engine.runs_of_issue(rows.repository_id, rows.issue_number):
                 await projector.reconsider(row["run_id"])

@@ -20,13 +20,14 @@ from app.github.shapes import Comment, Person
 from app.inbound.commands.parser import Parsed, parse
 from app.inbound.permissions import Rules, check_decision
 from app.inbound.triggers import read_label_key, read_retry_key
+from app.surface.applier import is_wanting
 from engine.domain.errors import DevflowError
 from engine.domain.states import Action, RequestState, RunState
 from engine.domain.workflow import Workflow
 from engine.facade import Engine
 from engine.gates import MIN_SHA
 from engine.runner.plan import load_plan
-from engine.store import leases, projections
+from engine.store import leases, projections, surfaces
 from engine.store.approvals import OUTSIDE_PHASE
 from engine.store.events import clean_json
 
@@ -89,12 +90,13 @@ async def _that_count(engine: Engine, rows: Sequence[RowMapping], only: UUID | N
 
 
 async def _is_busy(engine: Engine, row: RowMapping) -> bool:
-    """Whether a run lives, or something of one that has ended is still to be done or shown."""
+    """Whether a run lives, or something of one that has ended is still to be done, or to be shown (again)."""
     if row["ended_at"] is None or leases.needs_worker(row):
         return True
     async with engine.database.read() as tx:
         shown = await projections.get(tx, row["run_id"])
-    return shown is not None and (shown["dirty"] or shown["again_at"] is not None)
+        refused = any(is_wanting(one) for one in await surfaces.of_run(tx, row["run_id"]))
+    return refused or (shown is not None and (shown["dirty"] or shown["again_at"] is not None))
 
 
 class _Run:

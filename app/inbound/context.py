@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import RowMapping
 
@@ -34,13 +36,21 @@ async def no_doubts(delivery_id: str, body: bytes, github: GitHubRepository, eve
     return None
 
 
+CheckRun = Callable[[UUID], Awaitable[None]]
+"""Raises `state_untrusted` where nothing may be made of a run that has ended; and faults."""
+
+
+async def no_check(run_id: UUID) -> None:
+    """Believe what is in the database: nobody else writes there."""
+
+
 @dataclass(frozen=True)
 class House:
     """What all handlers of a process share.
 
     `cassette` is the recorded agent of every run that is started here, `workflow` what a plain label starts where the
     repository's own choice is not wanted. `keep` is awaited before what was decided shows on GitHub, `doubts` before
-    anything is made of an event.
+    anything is made of an event, `check_run` before another run goes on from one. `unsure_since` is the `Applier`'s.
     """
 
     engine: Engine
@@ -52,6 +62,8 @@ class House:
     workflow: str | None = None
     keep: Keep = kept_by_database
     doubts: Doubts = no_doubts
+    check_run: CheckRun = no_check
+    unsure_since: datetime | None = None
 
     @property
     def database(self) -> Database:

@@ -53,6 +53,11 @@ async def unsettle(database: Database, repository_id: int, comment_id: int) -> N
             await projections.touch(run)
 
 
+def is_wanting(row: RowMapping) -> bool:
+    """Tell whether a surface was refused for want of a right, which may have been granted since."""
+    return bool(row["facts"].get("refused", {}).get("code"))
+
+
 @dataclass
 class _Known:
     """What a surface's row says; `facts` are the hand's and ours."""
@@ -78,7 +83,8 @@ class Applier:
 
     `checks_refused`: check runs are known to be forbidden here, and commit statuses take their place. `pace` is how
     often a text may change that changes at leisure. `refused` has, by surface, what could not be shown for want of a
-    right.
+    right. `unsure_since`: somebody may have made things since then and not have lived to write it down, so what is
+    unknown is looked for before it is made.
     """
 
     def __init__(
@@ -90,6 +96,7 @@ class Applier:
         run_id: UUID | None = None,
         checks_refused: bool = False,
         pace: timedelta = PACE,
+        unsure_since: datetime | None = None,
     ) -> None:
         self.refused: dict[str, DevflowError] = {}
         self._database = database
@@ -99,6 +106,7 @@ class Applier:
         self._installation_id = github.installation_id
         self._run_id = run_id
         self._pace = pace
+        self._unsure_since = unsure_since
         self._hands: dict[type, Hand[Any]] = {
             Comment: CommentHand(github),
             Pull: PullHand(github),
@@ -146,7 +154,7 @@ class Applier:
 
     async def _apply(self, surface: Surface, known: _Known) -> datetime | None:
         if known.external_id is None:
-            if not surface.create and known.attempted_at is None:
+            if not surface.create and known.attempted_at is None and self._unsure_since is None:
                 return None
             return await self._bring_about(surface, known)
         if known.facts.get("left_alone"):
@@ -167,8 +175,9 @@ class Applier:
         """Find what an earlier attempt left, else create the surface, and write down what it is called."""
         hand, content = self._hand(surface), surface.content
         made: Made | None = None
-        if known.attempted_at is not None:
-            found = await hand.find(surface.key, content, known.attempted_at - _SKEW)
+        since = known.attempted_at or self._unsure_since
+        if since is not None:
+            found = await hand.find(surface.key, content, since - _SKEW)
             for extra in found[1:]:
                 await hand.remove(extra)
             made = found[0] if found else None

@@ -16,7 +16,7 @@ from app.clock import Clock
 from app.github.client import GitHubRepository
 from app.github.faults import Gone, RetryLater
 from app.github.hub import GitHub
-from app.surface.applier import PACE, Applier, unsettle
+from app.surface.applier import PACE, Applier, is_wanting, unsettle
 from app.surface.desired import (
     Shown,
     Surface,
@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 class Projector:
     """Shows the runs of one engine on GitHub. `worker_id` is a presence's, by which its claims are held.
 
-    `keep` is awaited before a run is shown.
+    `keep` is awaited before a run is shown; `unsure_since` is the `Applier`'s.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Projector:
         worker_id: UUID,
         dead_after_seconds: float,
         keep: Keep = kept_by_database,
+        unsure_since: datetime | None = None,
     ) -> None:
         self._engine = engine
         self._database = engine.database
@@ -65,6 +66,7 @@ class Projector:
         self._worker_id = worker_id
         self._dead_after = dead_after_seconds
         self._keep = keep
+        self._unsure_since = unsure_since
         self._pace = PACE
 
     async def handle(self, key: str) -> None:
@@ -107,7 +109,7 @@ class Projector:
         """Have a run shown again of which something was refused for want of a right: it may have been granted since."""
         async with self._database.read() as tx:
             known = await rows.of_run(tx, run_id)
-        if any(row["facts"].get("refused", {}).get("code") for row in known):
+        if any(is_wanting(row) for row in known):
             await self._touch(run_id)
 
     async def hasten(self, run_ids: Sequence[UUID]) -> None:
@@ -160,6 +162,7 @@ class Projector:
             run_id=view.run_id,
             checks_refused=checks_refused,
             pace=self._pace,
+            unsure_since=self._unsure_since,
         )
         if (pull := pull_surface(view, github)) is not None:
             times.append(await self._one(applier, pull, github))

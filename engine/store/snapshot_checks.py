@@ -33,6 +33,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 # What git takes as the name of a branch, and nothing that it could take for anything else.
 _NO_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|[/.]$|\.lock$")
 _NO_LOCATION = re.compile(r"[\x00-\x1f\x7f]|::|^-")
+_MOST_RUNS = 2**31 - 1  # the database keeps the number that comes next
 _OF_A_PHASE = ("artifacts", "checks", "approval_requests", "agent_sessions", "ledger")
 _RESOLVED = {"approve": "approved", "reject": "rejected", "revise": "revised", "abort": "aborted"}
 _BY_DECISION = {"approved": "approve", "rejected": "reject", "revised": "revise"}
@@ -85,6 +86,8 @@ def _check_place(run: Row, repository: Row) -> None:
     location: str = repository["location"]
     if _NO_LOCATION.search(location) or (run["repository_id"] < 0 and not location.startswith("/")):
         raise invalid("the repository is at no place where one can be")
+    if not 0 < run["number"] < _MOST_RUNS or run["retry_of"] == run["run_id"]:
+        raise invalid("the run has a place among others that none can have")
     if run["queue"] not in (jobs.ADVANCE_RUN, jobs.private_queue(run["run_id"])):
         raise invalid("the run's queue is none that a run has")
     if run[HELD] and run["state"] != RunState.EXECUTING:

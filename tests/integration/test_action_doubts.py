@@ -176,7 +176,7 @@ async def test_no_handler_sees_what_is_doubted_and_the_steps_own_event_is_not_as
     own = NewDelivery("own", "issue_comment", {}, body)
     taken = NewDelivery("own", "issue_comment", {}, forged)
     asked: list[str] = []
-    doubts = doubts_of([own])
+    doubts = doubts_of([own], issue.number)
 
     async def noting(delivery_id: str, data: bytes, github: GitHubRepository, event: RepositoryEvent) -> str | None:
         before = len(on.github.requests)

@@ -100,6 +100,7 @@ async def _retry(order: Order) -> str | None:
     # the event may be an old one: what counts is whether the issue is open now
     if not again and (await context.github.issue(run["issue_number"])).state != "open":
         raise DevflowError("illegal_transition", "", details={"closed_issue": True})
+    await context.house.check_run(run["run_id"])
     made = await context.engine.retry(run["run_id"], order.login, token=order.token, by_id=order.who.person.id)
     await end_if_unwanted(context, made, run["issue_number"])
     return None
