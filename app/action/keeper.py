@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
@@ -23,11 +24,17 @@ from engine.workspace.mirror import Mirror
 from engine.workspace.state_ref import StateMoved
 
 _BEATS = 3
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _log = logging.getLogger(__name__)
 
 
 class Keeping(Protocol):
-    """What a step asks of whoever keeps its state."""
+    """What a step asks of whoever keeps its state.
+
+    `unsure_since`: since then, a step that was lost may have made things of which nothing was kept.
+    """
+
+    unsure_since: datetime | None
 
     async def keep(self) -> None:
         """Return when everything that is committed so far would survive this machine; raises where it would not."""
@@ -38,6 +45,8 @@ class Keeping(Protocol):
 
 class DatabaseKeeps:
     """The keeper where the database is not this step's own: it keeps everything by itself."""
+
+    unsure_since: datetime | None = None
 
     async def keep(self) -> None:
         """Do nothing."""
@@ -70,6 +79,7 @@ class Keeper:
         self._kept: str | None = None  # the commit behind the ref, as far as this step knows
         self._mark: Any = None
         self._heard_at = clock.now()
+        self.unsure_since: datetime | None = None
 
     async def take(self, delivery: NewDelivery | None) -> IssueState | None:
         """Take the issue in hand and return its state, unpacked into the database; None: another step does the work.
@@ -152,6 +162,8 @@ class Keeper:
         holder = self._holder()
         if found.holder is not None:
             _log.warning("the step %s was lost; this one goes on", found.holder.url)
+            # not when that step was last heard of: it may itself have gone on from one that was lost
+            self.unsure_since = _LONG_AGO
         await self._write(replace(found, holder=holder))
         self._heard_at = holder.heard_at
         try:

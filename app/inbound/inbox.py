@@ -145,7 +145,8 @@ class Inbox:
 
     async def _carry_out(self, context: Context, responses: Sequence[Response]) -> None:
         """Give every answer that GitHub takes; one that it refuses, as on a locked issue, is logged and left out."""
-        applier = Applier(self._house.database, context.github, self._house.clock)
+        house = self._house
+        applier = Applier(house.database, context.github, house.clock, unsure_since=house.unsure_since)
         for response in responses:
             try:
                 if isinstance(response, Reply):

@@ -173,7 +173,7 @@ _MOST = {"host_call": 30, "sql_commit": 80, "git_push": 20, "git_commit": 3}
 
 def _points() -> list[tuple[Act, str]]:
     if os.environ.get("DEVFLOW_CRASH_POINTS") != "all":
-        return [(_review, "git_push.after#2")]
+        return [(_review, "host_call.before#9"), (_review, "git_push.before#7")]
     return [
         (act, f"{name}.{side}#{number}")
         for act in CONVERSATION
