@@ -172,6 +172,8 @@ class _Check:
             if state is RunState.COMPLETED and row["state"] != PhaseState.COMPLETED:
                 raise untrusted(self.run, f"it is said to be completed, and phase {key} is not")
             if row["state"] == PhaseState.COMPLETED:
+                if row["commit_sha"] is None or row["artifact_digest"] is None:
+                    raise untrusted(self.run, f"phase {key} is said to be done, and nothing came of it")
                 for gate in self.plan.workflow.gates_of(self.plan.workflow.phase(key)):
                     least = max(gate.required_approvals, int(self.plan.options["required_approvals"]))
                     if not any(_passed(self.plan.workflow, row, gate.key, least, *asked) for asked in line):
@@ -224,7 +226,11 @@ class _Check:
         origin = json.loads(stored["body"]).get("run_id", str(self.plan.run_id))
         path = f".devflow/runs/{origin}/{row['phase_key']}.json"
         there = (await mirror.read_files(row["commit_sha"], [path])).get(path)
-        if there is not None and digest(there) != row["artifact_digest"]:
+        # at a gate people may take it away again, and approve that; else it is where the phase has left it
+        left = row["state"] == PhaseState.COMPLETED and not self.plan.workflow.gates_of(
+            self.plan.workflow.phase(row["phase_key"])
+        )
+        if (there is None and left) or (there is not None and digest(there) != row["artifact_digest"]):
             raise untrusted(self.run, f"the artifact of phase {row['phase_key']} is not the one on its branch")
 
     def _differs(self, what: str) -> DevflowError:

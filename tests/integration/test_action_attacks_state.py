@@ -23,7 +23,7 @@ from engine.facade import Engine
 from engine.settings import Settings
 from engine.store.database import Database
 from engine.store.host_tables import projections, surfaces
-from engine.store.tables import approval_requests, decisions, run_inputs, runs
+from engine.store.tables import approval_requests, artifacts, decisions, phases, run_inputs, runs
 from tests.github_double import Issue
 from tests.support.cassettes import cassette
 from tests.support.engines import phase
@@ -161,6 +161,22 @@ async def test_the_cap_is_not_raised_by_an_answer_that_came_to_nothing(tmp_path:
         await forge(play, update(runs).where(runs.c.run_id == run["run_id"]).values(budget_usd=1002))
 
         await refused(play, issue, "comment 1 of ada is not there")
+
+
+async def test_a_phase_without_a_gate_is_not_done_before_its_work_is_on_the_branch(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with waiting(tmp_path, database_url, phases=PHASES) as (play, issue):
+        (spec,) = await rows_of(play, artifacts)
+        run = await play.run(issue)
+        change = phases.c.phase_key == "change"
+        await forge(play, update(phases).where(change).values(state="completed"))
+        await refused(play, issue, "nothing came of it")
+
+        made = {"commit_sha": run["pushed_sha"], "artifact_digest": spec["digest"], "attempts": spec["attempt"]}
+        await forge(play, update(phases).where(change).values(**made, round=spec["round"]))
+        await forge(play, artifacts.insert().values(**(dict(spec) | {"phase_key": "change"})))
+        await refused(play, issue, "the artifact of phase change is not the one on its branch")
 
 
 # What is at GitHub
