@@ -172,7 +172,10 @@ class Keeper:
         except DevflowError as error:
             await self.give_back(found)
             if error.code in ("snapshot_invalid", "snapshot_conflict"):
-                raise invalid(self._rows.issue_number, error.message) from error
+                refusal = invalid(self._rows.issue_number, error.message)
+                if error.recovery_hint != error.spec.hint:
+                    refusal.recovery_hint = error.recovery_hint  # of another version: it need not be deleted
+                raise refusal from error
             raise
         return found
 

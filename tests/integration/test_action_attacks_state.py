@@ -14,20 +14,27 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Table, select, update
 
+from app.action.keeper import Keeper
 from app.action.packing import IssueRows
+from app.action.state import IssueState, state_ref
 from app.action.trust import verify
+from app.clock import SystemClock
 from engine.domain.canonical import input_hash
 from engine.domain.errors import DevflowError
 from engine.domain.states import RunState
 from engine.facade import Engine
+from engine.ports import Remote
 from engine.settings import Settings
 from engine.store.database import Database
 from engine.store.host_tables import projections, surfaces
 from engine.store.tables import approval_requests, artifacts, decisions, phases, run_inputs, runs
+from engine.workspace import state_ref as refs
+from engine.workspace.mirror import Mirror
 from tests.github_double import Issue
 from tests.support.cassettes import cassette
 from tests.support.engines import phase
 from tests.support.hosted import REPOSITORY_ID, BareRemotes, hosted_house
+from tests.support.snapshots import RUN, made, packed
 from tests.support.stage import PHASES, TURNS, Stage, stage
 
 CASSETTE = ("recorded.yaml", cassette(TURNS))
@@ -86,20 +93,36 @@ async def test_a_state_holds_no_runs_of_others(
 ) -> None:
     house = hosted_house(tmp_path, database, phase("change"))
     run_id = (await house.trigger(TURNS, issue=7)).run_id
-    packed = {run_id: await house.engine.export_run(run_id)}
+    kept = {run_id: await house.engine.export_run(run_id)}
     there = Engine(Settings(data_dir=tmp_path / "there"), other_database, BareRemotes())
 
     with pytest.raises(DevflowError, match="of another issue"):
-        await IssueRows(there, repository_id, issue, conversations=False).unpack(packed, None)
+        await IssueRows(there, repository_id, issue, conversations=False).unpack(kept, None)
 
 
 async def test_a_run_lies_in_the_file_of_its_name(tmp_path: Path, database: Database, other_database: Database) -> None:
     house = hosted_house(tmp_path, database, phase("change"))
-    packed = {uuid4(): await house.engine.export_run((await house.trigger(TURNS)).run_id)}
+    kept = {uuid4(): await house.engine.export_run((await house.trigger(TURNS)).run_id)}
     there = Engine(Settings(data_dir=tmp_path / "there"), other_database, BareRemotes())
 
     with pytest.raises(DevflowError, match="holds another one"):
-        await IssueRows(there, REPOSITORY_ID, 7, conversations=False).unpack(packed, None)
+        await IssueRows(there, REPOSITORY_ID, 7, conversations=False).unpack(kept, None)
+
+
+async def test_a_state_of_a_later_version_is_not_to_be_deleted(tmp_path: Path, database: Database) -> None:
+    house = hosted_house(tmp_path, database, phase("change"))
+    mirror = await Mirror.open(house.engine.settings.mirrors, REPOSITORY_ID, Remote(str(house.repository)))
+    later = IssueState(REPOSITORY_ID, 7, {RUN: packed(made(), revision="9999")})
+    await refs.write(mirror, state_ref(7), later.to_files(), expected=None, message="Later")
+    rows = IssueRows(house.engine, REPOSITORY_ID, 7, conversations=False)
+    keeper = Keeper(rows, mirror, SystemClock(), house.engine.settings, url="https://github.example/1", attempt=1)
+
+    with pytest.raises(DevflowError, match="9999") as caught:
+        await keeper.take(None)
+
+    assert "the version of Devflow that wrote it" in caught.value.recovery_hint
+    left = await refs.read(mirror, state_ref(7))
+    assert left is not None and left.files == later.to_files(), "it is as it was"
 
 
 async def test_an_old_run_is_looked_at_before_anything_of_it_is_shown_or_gone_on_with(
@@ -173,8 +196,8 @@ async def test_a_phase_without_a_gate_is_not_done_before_its_work_is_on_the_bran
         await forge(play, update(phases).where(change).values(state="completed"))
         await refused(play, issue, "nothing came of it")
 
-        made = {"commit_sha": run["pushed_sha"], "artifact_digest": spec["digest"], "attempts": spec["attempt"]}
-        await forge(play, update(phases).where(change).values(**made, round=spec["round"]))
+        forged = {"commit_sha": run["pushed_sha"], "artifact_digest": spec["digest"], "attempts": spec["attempt"]}
+        await forge(play, update(phases).where(change).values(**forged, round=spec["round"]))
         await forge(play, artifacts.insert().values(**(dict(spec) | {"phase_key": "change"})))
         await refused(play, issue, "the artifact of phase change is not the one on its branch")
 
