@@ -63,7 +63,7 @@ class IssueStep:
         )
         found = await keeper.take(self._delivery)
         if found is None:
-            return self._left_to_another()
+            return self._left("Another step holds the issue and goes on with it.")
         try:
             await self._verify()
         except (DevflowError, HostFault):
@@ -74,8 +74,7 @@ class IssueStep:
             while not await keeper.release():
                 outcome = await self._work(keeper, rows, stop)
         except Fenced as lost:
-            _log.warning("%s", lost)
-            return self._left_to_another()
+            return self._left(f"This step has stopped: {lost.message}.")
         except BaseException:
             with contextlib.suppress(DevflowError):
                 await keeper.release()
@@ -110,8 +109,9 @@ class IssueStep:
             self._shop.engine(), self._github.repository_id, self._issue_number, conversations=conversations
         )
 
-    def _left_to_another(self) -> Outcome:
-        return Outcome("Another step holds the issue and goes on with it.", issue_number=self._issue_number)
+    def _left(self, why: str) -> Outcome:
+        _log.warning("%s", why)
+        return Outcome(why, issue_number=self._issue_number)
 
     async def _work(self, keeper: Keeping, rows: IssueRows, stop: asyncio.Event) -> Outcome:
         await self._teller.skip(rows.engine, rows.repository_id, rows.issue_number)

@@ -201,8 +201,10 @@ class Keeper:
         False where it was this step itself, whose push was answered too late.
         """
         stored = await refs.read(self._mirror, self._ref)
-        state = self._state(stored.files if stored else None)
-        if stored is None or state.holder is None or state.holder.id != self._id:
+        if stored is None:
+            raise Fenced(f"somebody has deleted {self._ref} while this step was at work on the issue")
+        state = self._state(stored.files)
+        if state.holder is None or state.holder.id != self._id:
             other = f": {state.holder.url}" if state.holder else ""
             raise Fenced(f"another step has taken issue {self._rows.issue_number} over{other}")
         await self._rows.take_in(state.handed)

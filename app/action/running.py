@@ -1,5 +1,6 @@
 """`devflow action`: reads what GitHub Actions gives a step, has the step done, and tells the runner what came of it."""
 
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,10 @@ from app.action.telling import Teller
 from app.action.workflow_commands import RunnerLog, write_outputs, write_summary
 from app.settings import read_cassette, read_seconds_between_writes, read_settings
 from engine.agents.replay_agent import parse_cassette
-from engine.domain.errors import EXIT_FAILED, DevflowError
+from engine.domain.errors import EXIT_FAILED, DevflowError, error_of
 from engine.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 
 async def run_action() -> int:
@@ -46,7 +49,12 @@ async def _act(environment: StepEnvironment, log: RunnerLog) -> Outcome:
         given = Given(environment, settings, Teller(log), cassette, read_seconds_between_writes())
     except DevflowError as error:
         return Outcome("", error=error)
-    return await act(given)
+    try:
+        return await act(given)
+    except Exception as raised:  # noqa: BLE001 - told below, with a code
+        # the last stop: whoever reads the job's page gets a code, and the log has the rest
+        _log.exception("nobody foresaw this")
+        return Outcome("", error=error_of(raised))
 
 
 def _file(variable: str) -> Path | None:

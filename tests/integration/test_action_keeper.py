@@ -184,6 +184,16 @@ async def test_what_was_left_for_a_lost_holder_is_taken_over_with_the_issue(
     assert await two.events() == [EVENT.delivery_id]
 
 
+async def test_a_step_whose_state_somebody_deletes_stops_and_says_so(place: Place, database: Database) -> None:
+    one = await place.machine("one", database)
+    await one.keeper.take(None)
+    await one.house.trigger(TURNS)
+    git(place.first.repository, "update-ref", "-d", state_ref(ISSUE))
+    with pytest.raises(Fenced, match="deleted refs/devflow/state/7"):
+        await one.keeper.keep()
+    assert await place.kept() == ""
+
+
 async def test_answers_that_a_state_brings_along_are_not_given_as_they_stand(
     place: Place, database: Database, other_database: Database
 ) -> None:
