@@ -100,8 +100,11 @@ class Shown:
 
 
 def pull_surface(view: RunView, links: Links) -> Surface | None:
-    """Return the run's pull request; None before something of the run is on its branch."""
-    if not view.publishes:
+    """Return the run's pull request; None before something of the run is on its branch.
+
+    One whose branch was discarded has nothing on it any more, and still has to say that it was stopped.
+    """
+    if not (view.publishes or view.discarded):
         return None
     closed = view.state is RunState.ABORTED or view.continued_by is not None
     key = f"run/{view.run_id}/pull"

@@ -126,6 +126,16 @@ def test_a_run_at_work_has_a_draft_and_a_check_on_its_head() -> None:
 
 def test_nothing_is_proposed_before_something_is_on_the_branch() -> None:
     assert pull_surface(views.run(head_sha=views.BASE), LINKS) is None
+
+
+def test_a_pull_request_whose_branch_was_discarded_is_not_made_but_says_that_it_was_stopped() -> None:
+    view = views.run(head_sha=views.BASE, state=RunState.ABORTED, discarded=True)
+
+    pull = pull_surface(view, LINKS)
+
+    assert pull is not None and not pull.create
+    assert isinstance(pull.content, Pull) and pull.content.closed
+    assert "was stopped" in pull.content.body
     assert "check" not in "".join(everything(views.run(head_sha=views.BASE, gates=()), Shown()))
 
 
