@@ -120,8 +120,9 @@ class IssueStep:
             events = [*(event for event in events if event.delivery_id != self._delivery.delivery_id), self._delivery]
         await rows.take_in(events)
         self._own = events
-        await self._drive(keeper, rows, stop)
-        await self._teller.tell_rest(rows.engine, rows.repository_id, rows.issue_number)
+        with self._teller.group(f"What happens on issue {self._issue_number}"):
+            await self._drive(keeper, rows, stop)
+            await self._teller.tell_rest(rows.engine, rows.repository_id, rows.issue_number)
         return await self._outcome(rows, stopped=stop.is_set())
 
     async def _drive(self, keeper: Keeping, rows: IssueRows, stop: asyncio.Event) -> None:

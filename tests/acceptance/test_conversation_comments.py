@@ -100,6 +100,7 @@ async def test_where_the_prefix_is_wanted_bare_words_are_other_bots(tmp_path: Pa
         assert (await play.state(issue), play.emoji(bare)) == (RunState.AWAITING_APPROVAL, [])
 
         issue.comment(play.ada, "/devflow aprove")
+        await play.settled()
         issue.comment(play.ada, "/devflow")
         await play.settled()
         near, listed = play.replies(issue)

@@ -26,7 +26,7 @@ Held = Callable[[str, str], Awaitable[Json]]
 HOSTS = ("app", "action", "action with a database")
 WHOLE = ("whole action", "whole action with a database")
 CHEAPEST = "action with a database"
-EVERYWHERE = ("main_road", "rejected_and_retried", "second_label_queued", "told_twice", "hostile_words")
+EVERYWHERE = ("main_road", "rejected_and_retried", "hostile_words")
 
 
 def _is_held(name: str, host: str) -> bool:

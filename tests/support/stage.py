@@ -9,11 +9,12 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from sqlalchemy import RowMapping, literal, select, union_all
+from sqlalchemy import RowMapping, exists, func, literal, select, union_all
 
 from app.clock import Clock
 from app.hosting import Host
@@ -47,7 +48,16 @@ PHASES = (
 )
 PATIENCE = 60.0
 
-# What still goes on: deliveries to handle, runs at work or not yet summed up, and what is to be shown.
+_earlier = runs.alias("earlier")
+_IS_NEXT = ~exists().where(  # of the runs that wait for an earlier one of their issue, none is about to begin
+    _earlier.c.repository_id == runs.c.repository_id,
+    _earlier.c.issue_number == runs.c.issue_number,
+    _earlier.c.number < runs.c.number,
+    _earlier.c.state.not_in([RunState.COMPLETED, RunState.FAILED, RunState.ABORTED]),
+)
+_JUST_MADE = runs.c.created_at > func.clock_timestamp() - timedelta(seconds=10)  # later, it waits for a place
+
+# What still goes on: deliveries to handle, runs at work, about to begin or not yet summed up, and what is to be shown.
 _UNREST = union_all(
     select(literal(1)).select_from(deliveries).where(deliveries.c.state == "received"),
     select(literal(1))
@@ -55,6 +65,7 @@ _UNREST = union_all(
     .where(
         runs.c.lease_worker.is_not(None)
         | (runs.c.state == RunState.EXECUTING)
+        | ((runs.c.state == RunState.CREATED) & _JUST_MADE & _IS_NEXT)
         | (
             runs.c.state.in_([RunState.COMPLETED, RunState.FAILED, RunState.ABORTED])
             & runs.c.final_report_path.is_(None)
