@@ -1,7 +1,6 @@
 """One issue in a step: taken in hand, its event handled, its runs driven until they rest, and let go again."""
 
 import asyncio
-import contextlib
 import logging
 from uuid import UUID
 
@@ -25,6 +24,7 @@ from engine.presence import Presence
 from engine.store.deliveries import NewDelivery
 from engine.workspace.mirror import Mirror
 from engine.workspace.rules import RUNS_FOLDER
+from engine.workspace.state_ref import StateMoved
 
 _BROKEN = "config_invalid"
 _log = logging.getLogger(__name__)
@@ -76,8 +76,11 @@ class IssueStep:
         except Fenced as lost:
             return self._left(f"This step has stopped: {lost.message}.")
         except BaseException:
-            with contextlib.suppress(DevflowError):
+            # whatever ends the step, the next one need not wait until this one counts as lost
+            try:
                 await keeper.release()
+            except (DevflowError, StateMoved) as error:
+                _log.warning("the issue could not be let go: %s", error)
             raise
         return outcome
 

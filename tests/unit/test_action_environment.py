@@ -21,7 +21,7 @@ GIVEN = {
     "GITHUB_API_URL": "https://api.github.example",
     "GITHUB_SERVER_URL": "https://github.example/",
     "GITHUB_ACTOR": "ada",
-    "GITHUB_WORKSPACE": "/runner/work",
+    "GITHUB_WORKSPACE": "/runner/checkout",
     "GITHUB_OUTPUT": "/runner/output",
     "GITHUB_STEP_SUMMARY": "/runner/summary",
     "RUNNER_TEMP": "/runner/temp",
@@ -80,7 +80,7 @@ def test_inputs_are_read() -> None:
 
     assert (step.openai_api_key, step.base_url, step.model) == ("sk-1", "http://127.0.0.1:8080/v1", "m")
     assert (step.workflow, step.config, step.sandbox) == ("quick", ".github/bots/devflow.yml", "bwrap")
-    assert (step.budget_usd, step.cassette) == (Decimal("2.50"), Path("/runner/work/tapes/one.yaml"))
+    assert (step.budget_usd, step.cassette) == (Decimal("2.50"), Path("/runner/checkout/tapes/one.yaml"))
 
 
 @pytest.mark.parametrize(
