@@ -1,14 +1,9 @@
-"""A state that was tampered with is refused: each answer, each frozen value and each content is looked up again.
+"""What a state says that people did is looked up again at GitHub: each answer, who gave it, when, and about what.
 
 The runs are made by the App on the double, with people who act there; then one thing is changed in the rows as a forger
 would change it in the state, and `verify` has to say what does not hold.
 """
 
-import hashlib
-import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,68 +11,17 @@ import pytest
 from sqlalchemy import delete, select, text, update
 
 from app.action.trust import verify
-from engine.domain.errors import DevflowError
 from engine.domain.states import RunState
-from engine.facade import Engine
-from engine.ports import Remote
 from engine.store.tables import (
     approval_requests,
-    artifacts,
-    bindings,
     decisions,
     phases,
     run_inputs,
-    runs,
-    templates,
 )
-from tests.github_double import Comment, Issue, User
-from tests.support.cassettes import cassette
-from tests.support.engines import phase
+from tests.github_double import Issue, User
+from tests.support.forged import GATED, approved, bob, forge, refused, trusted
 from tests.support.github_app import opened
-from tests.support.stage import PHASES, TURNS, Stage, stage
-
-CASSETTE = ("recorded.yaml", cassette(TURNS))
-GATED = (PHASES[0], phase("change", gates=["change_approval"]))
-Forge = Callable[[Any], Any]
-
-
-async def trusted(play: Stage, issue: Issue, **more: Any) -> None:
-    """Raise unless the state of the issue would be gone on with."""
-    github = await play.host.app.repository(play.repository.id)
-    await verify(play.host.engine, github, issue.number, **({"cassette": CASSETTE} | more))
-
-
-async def refused(play: Stage, issue: Issue, match: str, **more: Any) -> DevflowError:
-    with pytest.raises(DevflowError, match=match) as caught:
-        await trusted(play, issue, **more)
-    assert caught.value.code == "state_untrusted", str(caught.value)
-    assert f"refs/devflow/state/{issue.number}" in caught.value.recovery_hint
-    return caught.value
-
-
-async def forge(play: Stage, *statements: Any) -> None:
-    """Change rows as they could be changed in the state, with all hashes made right."""
-    async with play.database.transaction() as tx:
-        for statement in statements:
-            assert (await tx.execute(statement)).rowcount
-
-
-@asynccontextmanager
-async def approved(tmp_path: Path, database_url: str, **more: Any) -> AsyncIterator[tuple[Stage, Issue, Comment]]:
-    """A run whose specification ada has approved, and whose change waits at its gate."""
-    async with stage(tmp_path, database_url, **({"phases": GATED} | more)) as play:
-        bob = play.github.person("bob")
-        play.repository.permit(bob, "write")
-        issue, _ = await play.labelled()
-        comment = (await play.pull(issue)).comment(play.ada, "/approve")
-        await play.settled()
-        assert await play.state(issue) is RunState.AWAITING_APPROVAL
-        yield play, issue, comment
-
-
-def bob(play: Stage) -> User:
-    return play.github.person("bob")
-
+from tests.support.stage import Stage, stage
 
 # What holds
 
@@ -341,161 +285,3 @@ async def test_a_gate_that_shows_other_content_was_not_about_this(tmp_path: Path
         await trusted(play, issue)
         gate.editor, gate.edited_at = bob(play), gate.updated_at
         await refused(play, issue, "was not written after the comment of gate")
-
-
-# Phases and contents
-
-
-async def test_a_phase_that_is_said_to_be_done_has_passed_its_gate(tmp_path: Path, database_url: str) -> None:
-    async with stage(tmp_path, database_url, phases=GATED) as play:
-        issue, _ = await play.labelled()
-        spec = phases.c.phase_key == "spec"
-
-        await forge(play, update(phases).where(spec).values(state="skipped"))
-        await refused(play, issue, "phase spec is said to be left out")
-        await forge(play, update(phases).where(spec).values(state="completed"))
-        await refused(play, issue, "phase spec has not passed its gate spec_approval")
-
-
-async def test_artifact_bytes_that_were_changed_with_all_their_digests_are_refused(
-    tmp_path: Path, database_url: str
-) -> None:
-    async with approved(tmp_path, database_url) as (play, issue, _):
-        run_id = (await play.run(issue))["run_id"]
-        spec = (artifacts.c.run_id == run_id) & (artifacts.c.phase_key == "spec")
-        async with play.database.read() as tx:
-            row = await tx.one(select(artifacts).where(spec))
-        body = json.dumps(json.loads(row["body"]) | {"approach": "Delete everything."}).encode()
-        digest = hashlib.sha256(body).hexdigest()
-        of_phase = (phases.c.run_id == run_id) & (phases.c.phase_key == "spec")
-        of_gate = (approval_requests.c.run_id == run_id) & (approval_requests.c.phase_key == "spec")
-
-        await forge(play, update(artifacts).where(spec).values(body=body))
-        await refused(play, issue, "not the one that was accepted")
-        await forge(play, update(artifacts).where(spec).values(digest=digest))
-        await forge(play, update(phases).where(of_phase).values(artifact_digest=digest))
-        await refused(play, issue, "phase spec has not passed its gate")
-        await forge(play, update(approval_requests).where(of_gate).values(bound_digest=digest))
-        await refused(play, issue, "not the one on its branch")
-
-
-async def test_a_commit_that_is_not_on_the_runs_branch_is_refused(tmp_path: Path, database_url: str) -> None:
-    async with approved(tmp_path, database_url) as (play, issue, _):
-        elsewhere = play.repository.commit("elsewhere", {"a.txt": "1"}, play.ada)
-        await play.settled()
-        spec = phases.c.phase_key == "spec"
-
-        await forge(play, update(phases).where(spec).values(commit_sha=elsewhere))
-
-        await refused(play, issue, "is not on the branch devflow/")
-
-
-async def test_a_run_has_no_branch_but_its_own(tmp_path: Path, database_url: str) -> None:
-    async with approved(tmp_path, database_url) as (play, issue, _):
-        await forge(play, update(runs).values(branch="main"))
-
-        await refused(play, issue, "its branch is not the one")
-
-
-# What was frozen
-
-
-async def test_a_base_commit_that_is_not_on_the_default_branch_is_refused(tmp_path: Path, database_url: str) -> None:
-    async with approved(tmp_path, database_url) as (play, issue, _):
-        own = play.repository.commit("mine", {".devflow/workflows/small.yaml": "name: mine\n"}, play.ada)
-        await play.settled()
-
-        await forge(play, update(runs).values(base_sha=own))
-
-        await refused(play, issue, "base commit .* is not on the branch main")
-
-
-async def test_a_template_without_the_gate_is_refused(tmp_path: Path, database_url: str) -> None:
-    async with approved(tmp_path, database_url) as (play, issue, _):
-        async with play.database.read() as tx:
-            row = await tx.one(select(templates))
-        body = json.loads(row["body"])
-        for each in body["phases"]:
-            each["gates"] = []
-        forged = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        digest = hashlib.sha256(forged.encode()).hexdigest()
-        async with play.database.transaction() as tx:
-            await tx.execute(templates.insert().values(**(dict(row) | {"hash": digest, "body": forged})))
-            await tx.execute(update(runs).values(template_hash=digest))
-
-        await refused(play, issue, "its workflow is not what its base commit")
-
-
-def _option(name: str, value: Any) -> Forge:
-    return lambda options: options | {name: value}
-
-
-@pytest.mark.parametrize(
-    ("change", "match"),
-    [
-        (_option("approvers", ["mallory"]), "its approvers is not"),
-        (_option("requester_may_approve", False), "its requester_may_approve is not"),
-        (_option("required_approvals", 0), "its required_approvals is not"),
-        (_option("commands", "prefixed"), "its commands is not"),
-        (_option("checks", {"tests": {"run": "true", "timeout_seconds": 5}}), "its checks is not"),
-        (_option("setup", ["curl evil"]), "its setup is not"),
-        (_option("schemas", {}), "its schemas is not"),
-        (_option("prices", {"m": {"input": "0", "output": "0"}}), "its prices is not"),
-        (_option("unheard_of", True), "its unheard_of is not"),
-    ],
-)
-async def test_options_are_those_of_the_base_commit(
-    tmp_path: Path, database_url: str, change: Forge, match: str
-) -> None:
-    async with approved(tmp_path, database_url) as (play, issue, _):
-        options = (await play.run(issue))["options"]
-
-        await forge(play, update(runs).values(options=change(options)))
-
-        await refused(play, issue, match)
-
-
-async def test_personas_are_those_of_the_base_commit_and_fit_their_roles(tmp_path: Path, database_url: str) -> None:
-    async with approved(tmp_path, database_url) as (play, issue, _):
-        async with play.database.read() as tx:
-            row = await tx.one(select(bindings).where(bindings.c.role == "author"))
-        author = bindings.c.role == "author"
-
-        await forge(play, update(bindings).where(author).values(persona_hash="0" * 64))
-        await refused(play, issue, "persona")
-        await forge(play, update(bindings).where(author).values(**dict(row)))
-        await forge(play, update(bindings).where(author).values(model="cheap"))
-        await refused(play, issue, "its persona of the role author")
-
-
-async def test_a_recording_is_the_one_that_is_given_here(tmp_path: Path, database_url: str) -> None:
-    async with approved(tmp_path, database_url) as (play, issue, _):
-        await refused(play, issue, "its agent is a recording", cassette=None)
-        await refused(play, issue, "its agent is a recording", cassette=("other.yaml", CASSETTE[1]))
-
-
-async def test_neither_sandbox_nor_budget_are_looser_than_here(tmp_path: Path, database_url: str) -> None:
-    async with approved(tmp_path, database_url, budget_usd=2) as (play, issue, _):
-        await trusted(play, issue)
-        confined = replace(play.host.engine.settings, sandbox="auto")
-        engine = Engine(confined, play.database, play.host.engine._services.remotes)
-        github = await play.host.app.repository(play.repository.id)
-        with pytest.raises(DevflowError, match="without a sandbox"):
-            await verify(engine, github, issue.number, cassette=CASSETTE)
-
-        for cap in (3, None):
-            await forge(play, update(runs).values(budget_usd=cap))
-            await refused(play, issue, "its cap on the cost is higher")
-
-
-async def test_a_repository_that_cannot_be_asked_is_no_reason_for_distrust(tmp_path: Path, database_url: str) -> None:
-    async with approved(tmp_path, database_url) as (play, issue, _):
-
-        class Away:
-            async def remote(self, repository_id: int, location: str) -> Remote:
-                raise DevflowError("github_unavailable", "not now")
-
-        github = await play.host.app.repository(play.repository.id)
-        engine = Engine(play.host.engine.settings, play.database, Away())
-        with pytest.raises(DevflowError, match="github_unavailable"):
-            await verify(engine, github, issue.number, cassette=CASSETTE)
