@@ -17,7 +17,7 @@ from engine.workspace.toolchain import Toolchain
 NEEDS_BWRAP = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed on this machine")
 CONFINED = [pytest.param("bwrap", marks=NEEDS_BWRAP), "sandlock"]
 ALL = [*CONFINED, "none"]
-SECONDS = 30.0
+SECONDS = 120.0
 
 
 def sandbox(name: str, **limits: int) -> Sandbox:

@@ -141,7 +141,6 @@ SPREAD = [
 ]
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize(("points", "recover"), SPREAD)
 async def test_what_a_killed_step_has_left_is_gone_on_with(
     points: tuple[str, str, str], recover: Callable[[Action], Any], tmp_path: Path
@@ -153,7 +152,6 @@ async def test_what_a_killed_step_has_left_is_gone_on_with(
         await assert_whole(on)
 
 
-@pytest.mark.timeout(240)
 async def test_what_a_killed_step_has_left_in_a_database_is_gone_on_with(tmp_path: Path, database_url: str) -> None:
     points = ("host_call.after#2", "git_push.after#1", "sql_commit.after#20")
     async with place(tmp_path, database_url) as on:
@@ -179,7 +177,6 @@ def _points() -> list[tuple[Act, str]]:
     ]
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize(("act", "point"), _points())
 async def test_a_step_may_be_killed_anywhere(act: Act, point: str, tmp_path: Path) -> None:
     async with place(tmp_path) as on:

@@ -191,7 +191,6 @@ if os.environ.get("DEVFLOW_CRASH_POINTS") == "all":
     EVERY_WRITE.append(("host_call.before", 2))
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("point", "first"), EVERY_WRITE)
 async def test_a_server_that_dies_at_every_write_leaves_one_of_everything(
     point: str, first: int, tmp_path: Path, database: Database, database_url: str
@@ -207,7 +206,6 @@ async def test_a_server_that_dies_at_every_write_leaves_one_of_everything(
         await assert_whole(on)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("point", "step"), [("sql_commit.before", 7), ("sql_commit.after", 9)])
 async def test_a_server_that_dies_at_commits_of_every_depth_leaves_one_of_everything(
     point: str, step: int, tmp_path: Path, database: Database, database_url: str

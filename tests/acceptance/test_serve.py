@@ -147,7 +147,7 @@ async def test_a_server_says_what_it_does_answers_for_its_health_and_ends_by_a_s
             assert await ask(address, "/readyz") == (200, {"status": "ok"})
             assert (await ask(address, "/docs"))[0] == 404
             process.signal(number)
-            answer = process.wait(15)
+            answer = process.wait()
 
             assert answer.code == 0
             assert answer.err.rstrip().endswith("Stopped.")
@@ -288,7 +288,7 @@ async def test_of_two_workers_the_other_takes_over_what_a_killed_one_had(
 
 async def working(database: Database) -> None:
     """Wait until the server has said for the second time that it lives: its start is over."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             async with database.read() as tx:
                 if await tx.all(

@@ -21,7 +21,7 @@ def environment() -> Path:
     # it must be readable by whoever the step's database server runs as
     folder.parent.chmod(0o755)
     base = getattr(sys, "_base_executable", sys.executable)
-    subprocess.run([base, "-I", "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)
+    subprocess.run([base, "-I", "-m", "venv", "--without-pip", str(folder)], check=True, timeout=240)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = folder / "lib" / version / "site-packages"
     (packages / "packages_of_the_tests.pth").write_text(sysconfig.get_path("purelib") + "\n")

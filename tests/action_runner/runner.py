@@ -148,7 +148,7 @@ class RunningStep:
             raise AssertionError("it was never started")
         return await self.task
 
-    async def until(self, text: str, seconds: float = 60) -> None:
+    async def until(self, text: str, seconds: float = 240) -> None:
         """Wait until a text stands in the log; fails where the action ends before."""
         async with asyncio.timeout(seconds):
             while text not in self.log:

@@ -94,7 +94,7 @@ def run(tmp_path: Path, action: Path, cache: Path, event_name: str, event: dict[
     python = Path(os.path.realpath(sys.executable)).parent
     env = {"HOME": str(tmp_path / "home"), "PATH": f"{python}:/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
     done = subprocess.run(
-        command, cwd=repository(tmp_path / "work"), env=env, capture_output=True, text=True, timeout=100, check=False
+        command, cwd=repository(tmp_path / "work"), env=env, capture_output=True, text=True, timeout=400, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

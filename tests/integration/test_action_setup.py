@@ -188,7 +188,6 @@ async def test_a_requirement_without_its_hash_is_not_installed(action: Path, tmp
 
 
 @pytest.mark.installs
-@pytest.mark.timeout(600)
 async def test_the_whole_installation_from_an_empty_folder(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "action", tmp_path / "action" / "action")
     shutil.copy(ROOT / "action.yml", tmp_path / "action")

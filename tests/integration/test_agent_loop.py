@@ -244,7 +244,7 @@ async def cancelled(work: asyncio.Task[Any]) -> None:
 
 
 async def until_asked(server: ModelServer) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not server.requests:
             await asyncio.sleep(0.005)
 

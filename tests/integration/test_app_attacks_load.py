@@ -17,8 +17,8 @@ from tests.github_double import Issue
 from tests.support.conversation import conversation
 from tests.support.stage import Stage
 
-ISSUES = 6
-PATIENCE = 240.0
+ISSUES = 4
+PATIENCE = 400.0
 TERMINAL = {"completed", "failed", "aborted"}
 
 
@@ -56,7 +56,7 @@ async def test_two_hosts_come_to_rest_whatever_people_say_at_once(tmp_path: Path
             try:
                 for issue in issues:
                     issue.label(play.ada, "devflow")
-                for _ in range(4):
+                for _ in range(3):
                     for issue in dice.sample(issues, len(issues)):
                         await asyncio.to_thread(dice.choice(_acts(play, issue)))
                         await asyncio.sleep(dice.random() * 0.2)

@@ -143,7 +143,7 @@ async def test_doorbells_for_one_key_become_one_more_look_while_it_is_in_hand(da
             async with database.transaction() as tx:
                 await jobs.ring(tx, jobs.HANDLE_DELIVERY, b"one")
         await until(lambda: calls)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await _queued_jobs(database):
                 await asyncio.sleep(0.02)
         may_end.set()
@@ -332,7 +332,7 @@ async def test_an_attendant_outlives_a_database_that_crashes_and_comes_back(
         crash(cluster)
         await asyncio.sleep(0.5)
         cluster.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while "two" not in inbox.handled:
                 with contextlib.suppress(Exception):
                     await store(database, "two")

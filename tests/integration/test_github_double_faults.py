@@ -67,8 +67,8 @@ def test_plan_holds_for_a_repository_by_name_and_by_id(double: GitHubDouble, rep
     double.plan("GET", f"/repositories/{repository.id}/issues/1", status=500)
     double.plan("GET", "/repos/octo/billsplit/labels", status=501)
 
-    by_name = requests.get(f"{double.api_url}/repos/octo/billsplit/issues/1", headers=headers, timeout=5)
-    by_id = requests.get(f"{double.api_url}/repositories/{repository.id}/labels", headers=headers, timeout=5)
+    by_name = requests.get(f"{double.api_url}/repos/octo/billsplit/issues/1", headers=headers, timeout=60)
+    by_id = requests.get(f"{double.api_url}/repositories/{repository.id}/labels", headers=headers, timeout=60)
 
     assert (by_name.status_code, by_id.status_code) == (500, 501)
 
@@ -120,11 +120,11 @@ def test_delay_keeps_one_answer_and_no_other(double: GitHubDouble, repository: R
     double.plan("GET", "*/issues/1", delay=0.4)
     headers = {"Authorization": f"token {double.token(repository).text}"}
     url = f"{double.api_url}/repos/octo/billsplit"
-    slow = threading.Thread(target=lambda: requests.get(f"{url}/issues/1", headers=headers, timeout=5))
+    slow = threading.Thread(target=lambda: requests.get(f"{url}/issues/1", headers=headers, timeout=60))
     began = time.monotonic()
     slow.start()
 
-    assert requests.get(f"{url}/labels", headers=headers, timeout=5).status_code == 200
+    assert requests.get(f"{url}/labels", headers=headers, timeout=60).status_code == 200
     quick = time.monotonic() - began
     slow.join()
 
@@ -133,7 +133,7 @@ def test_delay_keeps_one_answer_and_no_other(double: GitHubDouble, repository: R
 
 def test_unserved_endpoint_is_not_found_and_the_check_says_so(tmp_path: Path) -> None:
     with GitHubDouble(tmp_path) as double:
-        assert requests.get(f"{double.api_url}/gists", timeout=5).status_code == 404
+        assert requests.get(f"{double.api_url}/gists", timeout=60).status_code == 404
 
         with pytest.raises(AssertionError, match="the double does not serve /gists"):
             assert_all_valid(double)
@@ -212,7 +212,7 @@ def test_too_many_writes_a_minute_meet_the_secondary_limit(
 def test_two_doubles_run_beside_each_other(tmp_path: Path) -> None:
     with GitHubDouble(tmp_path / "a") as first, GitHubDouble(tmp_path / "b") as second:
         assert first.api_url != second.api_url
-        assert requests.get(f"{first.api_url}/users/ada", timeout=5).status_code == 404
+        assert requests.get(f"{first.api_url}/users/ada", timeout=60).status_code == 404
 
 
 def test_stopping_leaves_no_thread_and_no_listener_though_an_answer_hangs(tmp_path: Path) -> None:

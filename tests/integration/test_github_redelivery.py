@@ -191,9 +191,9 @@ async def test_it_goes_on_looking_until_it_is_stopped_whatever_fails(scene: Scen
     stop = asyncio.Event()
 
     running = asyncio.create_task(scene.redelivery.run(stop))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while guid not in scene.door.arrived:
             await asyncio.sleep(0.02)
     stop.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await running

@@ -31,7 +31,7 @@ def marker() -> str:
 
 
 async def _until_alive(marker: str, count: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(alive(marker)) < count:
             await asyncio.sleep(0.01)
 
@@ -163,7 +163,7 @@ async def test_the_death_of_the_engine_kills_the_command(name: str, worktree: Pa
     engine.kill()
     await engine.wait()
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while alive(marker):
             await asyncio.sleep(0.01)
 

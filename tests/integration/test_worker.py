@@ -26,7 +26,7 @@ from tests.servers import crash
 from tests.support.working import ONLY_DOORBELLS, stops_at_gate, until, until_state, working
 
 
-async def until_queue(database: Database, run_id: UUID, queue: str, seconds: float = 10) -> None:
+async def until_queue(database: Database, run_id: UUID, queue: str, seconds: float = 60) -> None:
     """Wait until decisions about the run ring on `queue`."""
     async with asyncio.timeout(seconds):
         while (await run_row(database, run_id))["queue"] != queue:
@@ -86,7 +86,7 @@ async def test_three_workers_lose_no_decision_and_never_drive_a_run_twice_at_onc
 
     async def decide_all(run_id: UUID) -> None:
         for _ in range(gates):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while (await run_row(database, run_id))["state"] != RunState.AWAITING_APPROVAL:
                     await asyncio.sleep(0.005)
             await decide(database, run_id)
@@ -204,7 +204,7 @@ async def test_a_worker_deletes_from_time_to_time_what_is_kept_only_for_a_while(
         await deliveries.store_many(tx, [NewDelivery("old", "issues", {}, b"{}")])
         await tx.execute(text("UPDATE deliveries SET state = 'ignored', handled_at = now() - interval '31 days'"))
 
-    async with working(database, stops_at_gate(database)), asyncio.timeout(10):
+    async with working(database, stops_at_gate(database)), asyncio.timeout(60):
         while await _is_stored(database, "old"):
             await asyncio.sleep(0.02)
 
@@ -310,7 +310,7 @@ async def test_a_worker_that_cannot_say_that_it_lives_stops_its_runs_and_takes_t
     async with working(database, advance, settings):
         await started.wait()
         crash(cluster)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await cancelled.wait()
         cluster.start()
         await until_state(database, run_id, RunState.AWAITING_APPROVAL, seconds=20)
@@ -318,7 +318,7 @@ async def test_a_worker_that_cannot_say_that_it_lives_stops_its_runs_and_takes_t
 
 async def added_when_possible(database: Database) -> UUID:
     """Insert a run as soon as the database answers again."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             with contextlib.suppress(Exception):
                 return await add_run(database)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 60.0
+SECONDS = 240.0
 
 
 @dataclass(frozen=True)

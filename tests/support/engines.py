@@ -27,7 +27,7 @@ from tests.support.repositories import make_repository
 Json = dict[str, Any]
 ISSUE = "# The answer is wrong\n\nanswer() must return 42.\n"
 CODE = "def answer():\n    return 41\n"
-PATIENCE = 60.0
+PATIENCE = 240.0
 
 
 def phase(key: str, role: str = "author", schema: str | None = "dev/change@1", **more: Any) -> Json:
@@ -146,7 +146,7 @@ async def poll(look: Callable[[], Awaitable[Any | None]], seconds: float = PATIE
     deadline = time.monotonic() + seconds
     while (found := await look()) is None:
         assert time.monotonic() < deadline, "it did not come to pass in time"
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
     return found
 
 
@@ -158,7 +158,7 @@ def make_house(folder: Path, database: Database, files: dict[str, str], **settin
         "database_url": str(database.url),
         "sandbox": "none",
         "heartbeat_seconds": 0.5,
-        "sweep_seconds": 0.2,
+        "sweep_seconds": 1.0,
         "pause_grace_seconds": 1.0,
         "shutdown_drain_seconds": 5.0,
         "retry_initial_delay": 0.001,

@@ -29,7 +29,7 @@ from tests.support.engines import config, phase, workflow
 from tests.support.forked_cli import ForkedCli, Process
 from tests.support.stage import CODE, TURNS
 
-PATIENCE = 60.0
+PATIENCE = 240.0
 PHASES = (
     phase("spec", "thinker", "dev/spec@1", gates=["spec_approval"]),
     phase("change", gates=["change_approval"]),

@@ -157,7 +157,7 @@ async def stage(
         database_url=str(database.url),
         sandbox="none",
         heartbeat_seconds=0.5,
-        sweep_seconds=0.2,
+        sweep_seconds=1.0,
         shutdown_drain_seconds=5.0,
     )
     with GitHubDouble(folder / "github", clock=clock.now) as github:

@@ -46,7 +46,7 @@ PHASES = (
     phase("spec", "thinker", "dev/spec@1", gates=["spec_approval"]),
     phase("change"),
 )
-PATIENCE = 60.0
+PATIENCE = 240.0
 
 _earlier = runs.alias("earlier")
 _IS_NEXT = ~exists().where(  # of the runs that wait for an earlier one of their issue, none is about to begin
@@ -151,7 +151,7 @@ class Stage:
             while calm < 3:
                 await asyncio.to_thread(self.github.wait_deliveries)
                 calm = calm + 1 if await self._is_calm() else 0
-                await asyncio.sleep(0.03)
+                await asyncio.sleep(0.05)
 
     async def until(self, reached: Callable[[], object], seconds: float = PATIENCE) -> None:
         """Wait until something shows on GitHub."""
@@ -215,7 +215,7 @@ def _settings(folder: Path, database_url: str, more: dict[str, Any]) -> Settings
         "database_url": database_url,
         "sandbox": "none",
         "heartbeat_seconds": 0.5,
-        "sweep_seconds": 0.2,
+        "sweep_seconds": 1.0,
         "pause_grace_seconds": 1.0,
         "shutdown_drain_seconds": 5.0,
     }

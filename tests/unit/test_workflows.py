@@ -47,7 +47,7 @@ def tool(name: str) -> str:
 
 def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run a program to its end."""
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=400, check=False)
 
 
 @pytest.mark.parametrize("path", [ACTION, *WORKFLOWS], ids=lambda path: path.name)

@@ -84,7 +84,7 @@ class Started:
         self.process = process
         self._files = files
 
-    def ended(self, seconds: float = 90) -> Ended:
+    def ended(self, seconds: float = 240) -> Ended:
         """Wait for its end."""
         answer = self.process.wait(seconds)
         kill(belonging(self.job.folder, self.job.tracking))
