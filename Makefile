@@ -43,7 +43,7 @@ demo-local: $(VENV)/runtime
 	@$(BIN)/python -m demo.local
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -21,6 +21,7 @@ from engine.store.database import Database
 from engine.store.installation import choose_home, find_programs, server_account
 from engine.store.migrate import upgrade
 from tests.servers import cluster_of
+from tests.support.databases import Databases
 
 _SETTINGS = {
     "fsync": "off",
@@ -77,7 +78,8 @@ def postgres_server(testrun_uid: str) -> Iterator[PostgresServer]:
         new = not cluster.data.exists()
         if new:
             cluster.create()
-            cluster.single_user([f"ALTER ROLE {ROLE} CREATEDB"])
+            emptying = f"GRANT SET ON PARAMETER session_replication_role TO {ROLE}"
+            cluster.single_user([f"ALTER ROLE {ROLE} CREATEDB", emptying])
         use = asyncio.run(embedded.open_embedded(folder, settings=_SETTINGS))
         try:
             if new:
@@ -111,14 +113,18 @@ async def empty_database_url(postgres_server: PostgresServer) -> AsyncIterator[s
     await postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(scope="session")
+def databases(postgres_server: PostgresServer) -> Databases:
+    """The databases of this process of the tests; they go with the server."""
+    return Databases(postgres_server, _TEMPLATE)
+
+
 @pytest.fixture
-async def database_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
-    """The URL of a database of this test alone, with the current schema."""
-    name = f"test_{uuid4().hex}"
-    # a copy of the files takes a third less than Postgres' default, which writes every page to its log
-    await postgres_server.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY FILE_COPY")
+async def database_url(databases: Databases, postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """The URL of a database of this test alone, with the current schema and no rows."""
+    name = await databases.take()
     yield postgres_server.url(name)
-    await postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await databases.give_back(name)
 
 
 @pytest.fixture
@@ -130,14 +136,13 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def other_database(postgres_server: PostgresServer) -> AsyncIterator[Database]:
+async def other_database(databases: Databases, postgres_server: PostgresServer) -> AsyncIterator[Database]:
     """A second `Database` on a fresh schema, for what goes from one database to another."""
-    name = f"test_{uuid4().hex}"
-    await postgres_server.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    name = await databases.take()
     opened = Database(postgres_server.url(name))
     yield opened
     await opened.close()
-    await postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await databases.give_back(name)
 
 
 @pytest.fixture
