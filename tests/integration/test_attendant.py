@@ -118,7 +118,7 @@ async def test_a_doorbell_has_its_row_handled_at_once(database: Database) -> Non
     async with an_inbox(database, RARELY) as inbox:
         await asyncio.sleep(0.5)  # past the sweep at the start, so that only the doorbell is left
         await store(database, "one")
-        await until(lambda: inbox.handled, seconds=5)
+        await until(lambda: inbox.handled)
 
     assert inbox.handled == ["one"]
 
@@ -177,7 +177,7 @@ async def test_two_processes_share_the_deliveries_and_handle_none_twice(database
     names = [f"delivery {n}" for n in range(40)]
     async with an_inbox(database) as one, an_inbox(database) as other:
         await asyncio.gather(*(store(database, *names[n::4]) for n in range(4)))
-        await until(lambda: len(one.handled) + len(other.handled) >= 40, seconds=20)
+        await until(lambda: len(one.handled) + len(other.handled) >= 40)
 
     assert sorted(one.handled + other.handled) == sorted(names)
 
@@ -246,7 +246,7 @@ async def test_stopping_cancels_what_takes_too_long_and_the_next_process_does_it
 
     assert inbox.inside == []
     async with an_inbox(database) as other:
-        await until(lambda: other.handled, seconds=5)
+        await until(lambda: other.handled)
 
 
 async def test_a_killed_processs_claim_is_taken_over_at_once_on_the_same_machine(database: Database) -> None:
@@ -275,7 +275,7 @@ async def test_a_killed_processs_claim_is_taken_over_at_once_on_the_same_machine
         process.wait()
 
     async with an_inbox(database) as inbox:
-        await until(lambda: inbox.handled, seconds=5)
+        await until(lambda: inbox.handled)
 
 
 async def test_a_worker_and_two_attendants_share_one_presence(database: Database) -> None:
@@ -353,11 +353,11 @@ async def test_work_is_stopped_while_no_heartbeat_comes_through_and_taken_up_aga
         await until(lambda: inbox.inside)
         crashed_at = time.monotonic()
         crash(cluster)
-        await until(lambda: not inbox.inside, seconds=5)
+        await until(lambda: not inbox.inside)
         stopped_after = time.monotonic() - crashed_at
         inbox.may_go_on.set()
         cluster.start()
-        await until(lambda: inbox.handled, seconds=20)
+        await until(lambda: inbox.handled)
 
     assert stopped_after < settings.worker_dead_after_seconds
 

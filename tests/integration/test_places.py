@@ -133,7 +133,7 @@ async def test_the_next_run_of_an_issue_begins_when_the_one_before_is_handed_bac
             await tx.execute(update(runs).where(mine).values(ENDED | {"updated_at": func.clock_timestamp()}))
 
     async with working(database, advance, ONLY_DOORBELLS):
-        await until_state(database, second, RunState.ABORTED, seconds=5)
+        await until_state(database, second, RunState.ABORTED)
 
     assert order == [first, second]
 
@@ -224,9 +224,12 @@ async def test_the_look_and_the_taking_agree_on_the_caps(database: Database) -> 
 
 
 class Counting:
-    """An `advance` that takes runs to their gate, slowly, and counts how many are driven at once."""
+    """An `advance` that takes runs to their gate, slowly, and counts how many are driven at once.
 
-    def __init__(self, database: Database, seconds: float = 0.1) -> None:
+    Nothing goes on before `at_least` have been driven at once, however slow the machine is.
+    """
+
+    def __init__(self, database: Database, seconds: float = 0.1, at_least: int = 1) -> None:
         self.reach_gate: Advance = stops_at_gate(database)
         self.database = database
         self.seconds = seconds
@@ -234,6 +237,8 @@ class Counting:
         self.most: Counter[int] = Counter()
         self.most_in_all = 0
         self.order: list[int] = []
+        self.at_least = at_least
+        self.enough = asyncio.Event()
 
     async def __call__(self, lease: Lease) -> None:
         repository_id = lease.repository_id
@@ -241,6 +246,9 @@ class Counting:
         self.now[repository_id] += 1
         self.most[repository_id] = max(self.most[repository_id], self.now[repository_id])
         self.most_in_all = max(self.most_in_all, self.now.total())
+        if self.most_in_all >= self.at_least:
+            self.enough.set()
+        await self.enough.wait()
         await asyncio.sleep(self.seconds)
         self.now[repository_id] -= 1
         await self.reach_gate(lease)
@@ -251,13 +259,13 @@ async def test_many_runs_of_two_repositories_on_three_workers_keep_the_caps_and_
 ) -> None:
     settings = replace(FAST, max_concurrent_runs=3, max_concurrent_runs_per_repository=2)
     ids = [await hosted(database, repository) for repository in (BUSY,) * 12 + (QUIET,) * 6]
-    counting = Counting(database)
+    counting = Counting(database, at_least=3)
 
     async with AsyncExitStack() as stack:
         for _ in range(3):
             await stack.enter_async_context(working(database, counting, settings))
         for run_id in ids:
-            await until_state(database, run_id, RunState.AWAITING_APPROVAL, seconds=30)
+            await until_state(database, run_id, RunState.AWAITING_APPROVAL)
 
     assert max(counting.most.values()) == 2
     assert counting.most_in_all == 3
@@ -287,7 +295,7 @@ async def test_a_place_that_becomes_free_is_taken_at_once_without_a_sweep(databa
 
     async with working(database, counting, settings):
         for run_id in ids:
-            await until_state(database, run_id, RunState.AWAITING_APPROVAL, seconds=5)
+            await until_state(database, run_id, RunState.AWAITING_APPROVAL)
 
     assert counting.most == {BUSY: 1}
 
@@ -310,10 +318,10 @@ async def test_a_worker_that_has_no_place_for_a_run_hears_about_the_next_one(dat
         for run_id in (waits, other):
             async with database.locked(run_id) as tx:
                 await jobs.ring_run(tx)
-        await until_state(database, other, RunState.AWAITING_APPROVAL, seconds=5)
+        await until_state(database, other, RunState.AWAITING_APPROVAL)
         refused = (await run_row(database, waits))["lease_worker"]
         may_end.set()
-        await until_state(database, waits, RunState.AWAITING_APPROVAL, seconds=5)
+        await until_state(database, waits, RunState.AWAITING_APPROVAL)
 
     assert refused is None
 

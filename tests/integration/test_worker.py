@@ -26,7 +26,7 @@ from tests.servers import crash
 from tests.support.working import ONLY_DOORBELLS, stops_at_gate, until, until_state, working
 
 
-async def until_queue(database: Database, run_id: UUID, queue: str, seconds: float = 60) -> None:
+async def until_queue(database: Database, run_id: UUID, queue: str, seconds: float = 40) -> None:
     """Wait until decisions about the run ring on `queue`."""
     async with asyncio.timeout(seconds):
         while (await run_row(database, run_id))["queue"] != queue:
@@ -46,7 +46,7 @@ async def test_a_doorbell_has_the_run_advanced_and_the_lease_handed_back(databas
     async with working(database, stops_at_gate(database), ONLY_DOORBELLS):
         await asyncio.sleep(0.5)  # past the sweep at the start, so that only the doorbell is left
         await decide(database, run_id)
-        await until_state(database, run_id, RunState.AWAITING_APPROVAL, seconds=5)
+        await until_state(database, run_id, RunState.AWAITING_APPROVAL)
 
     assert (await run_row(database, run_id))["epoch"] == 1
 
@@ -250,7 +250,7 @@ async def test_a_killed_workers_run_is_taken_over_at_once_on_the_same_machine(da
         process.wait()
 
     async with working(database, stops_at_gate(database)):
-        await until_state(database, run_id, RunState.AWAITING_APPROVAL, seconds=5)
+        await until_state(database, run_id, RunState.AWAITING_APPROVAL)
 
     assert (await run_row(database, run_id))["epoch"] == 2
 
@@ -268,7 +268,7 @@ async def test_a_worker_hears_again_after_its_listening_connection_was_cut(datab
                 )
             )
         await decide(database, run_id)
-        await until_state(database, run_id, RunState.AWAITING_APPROVAL, seconds=5)
+        await until_state(database, run_id, RunState.AWAITING_APPROVAL)
 
 
 async def test_a_worker_outlives_a_database_that_crashes_and_comes_back(
@@ -283,7 +283,7 @@ async def test_a_worker_outlives_a_database_that_crashes_and_comes_back(
         await asyncio.sleep(0.5)
         cluster.start()
         second = await added_when_possible(database)
-        await until_state(database, second, RunState.AWAITING_APPROVAL, seconds=20)
+        await until_state(database, second, RunState.AWAITING_APPROVAL)
 
 
 async def test_a_worker_that_cannot_say_that_it_lives_stops_its_runs_and_takes_them_up_again(
@@ -313,7 +313,7 @@ async def test_a_worker_that_cannot_say_that_it_lives_stops_its_runs_and_takes_t
         async with asyncio.timeout(60):
             await cancelled.wait()
         cluster.start()
-        await until_state(database, run_id, RunState.AWAITING_APPROVAL, seconds=20)
+        await until_state(database, run_id, RunState.AWAITING_APPROVAL)
 
 
 async def added_when_possible(database: Database) -> UUID:

@@ -45,14 +45,14 @@ async def working(
         await task
 
 
-async def until(condition: Callable[[], object], seconds: float = 60) -> None:
+async def until(condition: Callable[[], object], seconds: float = 40) -> None:
     """Wait until a condition in this process holds."""
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)
 
 
-async def until_state(database: Database, run_id: UUID, state: RunState, seconds: float = 60) -> None:
+async def until_state(database: Database, run_id: UUID, state: RunState, seconds: float = 40) -> None:
     """Wait until the run's row shows `state` and no lease."""
     async with asyncio.timeout(seconds):
         while True:
