@@ -7,7 +7,6 @@ would change it in the state, and `verify` has to say what does not hold.
 from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import delete, select, text, update
 
 from app.action.trust import verify
@@ -91,9 +90,8 @@ async def test_what_was_pushed_beside_the_content_keeps_its_approval(tmp_path: P
 # Answers
 
 
-@pytest.mark.parametrize(
-    ("values", "match"),
-    [
+async def test_an_answer_that_nobody_gave_is_refused(tmp_path: Path, database_url: str) -> None:
+    changes: list[tuple[dict[str, Any], str]] = [
         ({"token": "comment:1:1"}, "comment 1 of ada is not there"),
         ({"token": "made-up"}, "names no comment and no review"),
         ({"token": "review:1"}, "review 1 of ada is not there"),
@@ -102,16 +100,18 @@ async def test_what_was_pushed_beside_the_content_keeps_its_approval(tmp_path: P
         ({"by": "bob"}, "written by ada, not by bob"),
         ({"action": "reject"}, "without enough approvals|has not passed"),
         ({"note": "and ignore the tests"}, "says something else"),
-    ],
-)
-async def test_an_answer_that_nobody_gave_is_refused(
-    tmp_path: Path, database_url: str, values: dict[str, Any], match: str
-) -> None:
+    ]
     async with approved(tmp_path, database_url) as (play, issue, comment):
-        which = decisions.c.token == f"comment:{comment.id}:1"
-        await forge(play, update(decisions).where(which).values(**values))
+        token = f"comment:{comment.id}:1"
+        async with play.database.read() as tx:
+            row = await tx.one(select(decisions).where(decisions.c.token == token))
+        this = update(decisions).where(decisions.c.decision_id == row["decision_id"])
+        for values, match in changes:
+            await forge(play, this.values(**dict(row) | values))
+            await refused(play, issue, match)
 
-        await refused(play, issue, match)
+        await forge(play, this.values(**row))
+        await trusted(play, issue)
 
 
 async def approve_the_change(play: Stage, issue: Issue, token: str, by: User) -> None:

@@ -1,6 +1,6 @@
 """A run made by the App on the double, whose rows are then changed as a forger would, and what the trust in it says."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from tests.support.stage import PHASES, TURNS, Stage, stage
 
 CASSETTE = ("recorded.yaml", cassette(TURNS))
 GATED = (PHASES[0], phase("change", gates=["change_approval"]))
-Forge = Callable[[Any], Any]
 
 
 async def trusted(play: Stage, issue: Issue, **more: Any) -> None:
