@@ -13,7 +13,7 @@ from app.action.outcome import Outcome
 from app.action.packing import IssueRows
 from app.action.trust import verify
 from app.github.client import GitHubRepository
-from app.github.faults import HostFault
+from app.github.faults import HostFault, Refused
 from app.inbound.config import read_config
 from app.inbound.context import House, no_check, no_doubts
 from app.inbound.inbox import Inbox
@@ -95,7 +95,7 @@ class IssueStep:
             return True
         try:
             config = await read_config(self._github, self._shop.settings.config_path)
-        except DevflowError:
+        except (DevflowError, Refused):
             return False
         return config.publish_conversations
 
@@ -105,6 +105,8 @@ class IssueStep:
             await read_config(self._github, self._shop.settings.config_path)
         except DevflowError as error:
             return error
+        except Refused:
+            pass  # then its line is not known here
         return DevflowError(_BROKEN, "a file of the repository has a mistake; the answer on the issue says which")
 
     def _rows(self, *, conversations: bool) -> IssueRows:

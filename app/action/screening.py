@@ -24,7 +24,7 @@ from app.github.events import (
 from app.github.faults import Gone
 from app.inbound import handlers
 from app.inbound.commands import parser
-from app.inbound.config import is_ours, may_be_meant, read_file
+from app.inbound.config import is_ours, read_file
 from app.inbound.router import router
 from app.surface.render import marker_of
 
@@ -56,7 +56,7 @@ async def is_meant(github: GitHubRepository, event: RepositoryEvent, config_path
     """Tell whether a label is one that starts runs here, where its name alone does not say so."""
     if not isinstance(event, IssueLabeled) or is_ours(event.label):
         return True
-    return may_be_meant(event.label, await read_file(github, config_path))
+    return (await read_file(github, config_path)).may_mean(event.label)
 
 
 async def issue_of(github: GitHubRepository, event: RepositoryEvent) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from app.github.checks import Checks
-from app.github.faults import Gone, Refused
+from app.github.faults import Gone, NoFile, Refused
 from app.github.issues import Issues
 from app.github.pulls import Pulls
 from app.github.reading import Fields, Unreadable, as_object
@@ -24,7 +24,7 @@ class GitHubRepository(Issues, Pulls, Checks):
     async def file(self, path: str, ref: str | None = None) -> bytes | None:
         """Return a file's bytes at a ref (None: the default branch), None where there is none.
 
-        `Refused` where the path is a folder or the file has more than 1 MB, which GitHub does not give this way.
+        `NoFile` where the path is a folder or the file has more than 1 MB, which GitHub does not give this way.
         """
         try:
             answer = await self._fetch(f"contents/{quoted(path)}", {"ref": ref} if ref else {})
@@ -75,10 +75,10 @@ class GitHubRepository(Issues, Pulls, Checks):
 
 def _content_of(answer: Any) -> bytes:
     if isinstance(answer, list):
-        raise Refused(422, "it is a folder")
+        raise NoFile("it is a folder")
     fields = as_object(answer)
     if fields.text("type") != "file" or fields.maybe_text("encoding") != "base64":
-        raise Refused(422, "it is no ordinary file, or one of more than 1 MB")
+        raise NoFile("it is no ordinary file, or one of more than 1 MB")
     try:
         return base64.b64decode(fields.text("content"), validate=False)
     except (ValueError, binascii.Error):

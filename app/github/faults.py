@@ -70,6 +70,13 @@ class Refused(HostFault):
         super().__init__(f"{status}: {'; '.join((message, *errors))}")
 
 
+class NoFile(Refused):
+    """What lies at a path is a folder, or a file of more than 1 MB, and will be the next time as well."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(422, message)
+
+
 class Moved(Exception):  # noqa: N818 - no fault yet: the repository may only have another name
     """GitHub answered with a redirect; the client finds out the new name or follows it, it never gets further."""
 

@@ -165,7 +165,7 @@ async def test_a_label_that_is_off_again_when_it_is_handled_starts_nothing(tmp_p
         play.github.release()
         await play.settled()
 
-        assert (await play.runs(issue), play.ours(issue)) == ([], [])
+        assert (await play.runs(issue), play.ours(issue), play.emoji(issue)) == ([], [], [])
 
 
 async def test_the_issue_counts_as_it_was_when_the_label_was_put_on(tmp_path: Path, database_url: str) -> None:
@@ -207,14 +207,32 @@ async def test_a_broken_configuration_is_answered_with_line_and_fix(tmp_path: Pa
         assert await play.runs(issue) == []
 
 
-async def test_a_broken_configuration_still_tells_which_labels_are_ours(tmp_path: Path, database_url: str) -> None:
-    broken = {".github/devflow.yml": "labels: {robot: small}\nnonsense: 1\n"}
-    async with stage(tmp_path, database_url, files=broken) as play:
+@pytest.mark.parametrize(
+    ("text", "label", "said"),
+    [
+        ("labels: {robot: small}\nnonsense: 1\n", "Robot", "`nonsense`"),
+        ("labels: {robot: small]\n", "Robot", "`.github/devflow.yml`, line 1"),
+        (None, "devflow", ".github/devflow.yml cannot be read: it is a folder"),
+        ("# " + 1_200_000 * "x", "devflow", ".github/devflow.yml cannot be read: it is no ordinary file"),
+    ],
+    ids=["a value", "the syntax", "a folder", "huge"],
+)
+async def test_a_broken_configuration_is_answered_wherever_a_label_may_be_meant(
+    tmp_path: Path, database_url: str, text: str | None, label: str, said: str
+) -> None:
+    async with stage(tmp_path, database_url) as play:
+        path = ".github/devflow.yml"
+        files = {path: None, f"{path}/robot": "small"} if text is None else {path: text}
+        play.repository.commit("main", files, play.ada)
         issue = play.issue()
-        issue.label(play.ada, "Robot")
+        issue.label(play.ada, label)
+        issue.label(play.ada, "bot")
         await play.settled()
 
-        assert "`nonsense`" in play.replies(issue)[0]
+        (reply,) = play.replies(issue)
+        assert said in reply
+        assert play.emoji(issue) == ["eyes", "confused"]
+        assert await play.runs(issue) == []
 
 
 async def test_an_issue_text_cannot_mention_or_close_in_a_reply(tmp_path: Path, database_url: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import RowMapping
 
 from app.github.events import CommentCreated, CommentDeleted, CommentEdited
+from app.github.faults import Refused
 from app.github.shapes import CommentTarget
 from app.inbound.commands.parser import NearMiss, Parsed
 from app.inbound.commands.registry import Who, table
@@ -90,7 +91,7 @@ async def _without_run(context: Context, event: CommentCreated) -> Handled:
     """Answer a command where there is no run; in a pull request of people's own it may be another bot's."""
     try:
         config = await context.config()
-    except DevflowError as error:
+    except (DevflowError, Refused) as error:
         _log.info("the configuration of %s is broken: %s", context.repository.full_name, error)
         config = RepositoryConfig()
     say = Say(config.commands is CommandStyle.PREFIXED)

@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping
 
 from app.github.events import IssueLabeled, IssueUnlabeled
 from app.github.shapes import IssueTarget
-from app.inbound.config import may_be_meant, parse_config, read_file, workflow_of
+from app.inbound.config import ConfigFile, read_file, workflow_of
 from app.inbound.context import Context
 from app.inbound.handlers.endings import end_if_unwanted, end_runs
 from app.inbound.permissions import may_steer, standing
@@ -37,10 +37,10 @@ async def start(context: Context, event: IssueLabeled) -> Handled:
     if event.issue.is_pull:
         return ignored("the label is on a pull request")
     await context.confirm()
-    data = await read_file(context.github, context.config_path)
-    if not may_be_meant(event.label, data):
+    file = await read_file(context.github, context.config_path)
+    if not file.may_mean(event.label):
         return ignored("the label is not ours")
-    return await _Labelling(context, event).start(data)
+    return await _Labelling(context, event).start(file)
 
 
 @on(IssueUnlabeled)
@@ -76,10 +76,10 @@ class _Labelling:
         self.login = event.sender.login
         self.key = label_key(event.issue.id, event.label, event.issue.updated_at)
 
-    async def start(self, data: bytes | None) -> Handled:
+    async def start(self, file: ConfigFile) -> Handled:
         who = await standing(self.context.github, self.event.sender)
         try:
-            config = parse_config(data, self.context.config_path)
+            config = file.parse()
         except DevflowError as error:
             if not who.may_triage:
                 return ignored(f"{self.login} may not put labels on")
@@ -93,10 +93,10 @@ class _Labelling:
         await self.context.acknowledge(self.target)
         issue = await self.context.github.issue(self.number)
         known = await self._known()
-        if issue.state != "open" and known is None:
-            return self._refused(replies.issue_closed(self.login), "the issue is closed")
         if self.event.label.casefold() not in {label.casefold() for label in issue.labels} and known is None:
             return ignored("the label is off again")
+        if issue.state != "open" and known is None:
+            return self._refused(replies.issue_closed(self.login), "the issue is closed")
         try:
             started = await self._start(workflow or self.context.house.workflow)
         except DevflowError as error:
