@@ -79,6 +79,11 @@ class GitHub(ABC):
         """Return the login that stands on what we write; raises a fault, or `token_refused`."""
 
     @property
+    def rights_are_fixed(self) -> bool:
+        """Whether it is no use to ask again in this process for what was refused for want of a right."""
+        return self._host.rights_are_fixed
+
+    @property
     def server_url(self) -> str:
         """Where people and git find the repositories, without a slash at its end."""
         return self._host.server_url

@@ -3,12 +3,14 @@
 Comments and reactions on pull requests go the same way; GitHub has them as issues too.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from app.github.answers import comment_of, edit_of, happening_of, issue_of, permission_of
-from app.github.faults import Gone
-from app.github.reading import Fields
+from app.github.faults import Gone, Refused
+from app.github.reading import Fields, as_object
 from app.github.repository import RepositoryCalls, quoted
 from app.github.shapes import (
     Comment,
@@ -21,7 +23,9 @@ from app.github.shapes import (
     ReactionContent,
     ReactionTarget,
 )
+from app.github.transport import Call
 
+_LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _NODES = 100  # of which GitHub's GraphQL gives no more at once
 _EDITS = """query Edits($ids: [ID!]!) {
   nodes(ids: $ids) { id ... on IssueComment { lastEditedAt editor { __typename login } } }
@@ -91,12 +95,33 @@ class Issues(RepositoryCalls):
             await self._mutate("addReaction", values, "reaction { content }")
 
     async def permission(self, login: str) -> Permission:
-        """Return the effective permission of a person, none for a login that nobody has."""
+        """Return the effective permission of a person, none for a login that nobody has.
+
+        `Refused` where GitHub does not find the permission of somebody whom it knows, in a repository that it shows.
+        """
         try:
             fields = await self._get(f"collaborators/{quoted(login)}/permission")
-        except Gone:
-            return Permission("none", None)
+        except Gone as gone:
+            if await self.user_id(login) is None:
+                return Permission("none", None)
+            await self.facts()
+            raise Refused(404, f"{gone}, though the person and the repository are there") from None
         return self._read(permission_of, fields)
+
+    async def user_id(self, login: str) -> int | None:
+        """Return the id of the account that has a login now, None where nobody has it."""
+        if not _LOGIN.fullmatch(login):
+            return None
+        call = Call("GET", f"/users/{login}")
+        try:
+            reply = await self._host.caller.follow(call, self._access, self._host.api_url)
+        except Gone:
+            return None
+        return self._host.caller.understand(call, _id_of, reply.data)
+
+
+def _id_of(data: Any) -> int:
+    return as_object(data).number("id")
 
 
 def _edits_of(data: Fields) -> list[tuple[str, Edit | None]]:

@@ -73,13 +73,16 @@ class House:
 
 @dataclass
 class Context:
-    """One delivery's surroundings: the shared house, and GitHub as the delivery's repository sees it."""
+    """One delivery's surroundings: the shared house, and GitHub as the delivery's repository sees it.
+
+    `wish` is what somebody wants something of us by; they are told where nothing comes of it.
+    """
 
     house: House
     repository: Repository
     github: GitHubRepository
     late: list[Response] = field(default_factory=list)
-    acknowledged: ReactionTarget | None = None
+    wish: ReactionTarget | None = None
     _config: RepositoryConfig | None = None
 
     @property
@@ -111,7 +114,7 @@ class Context:
 
     async def acknowledge(self, target: ReactionTarget) -> None:
         """Show at once that something was received; where GitHub does not take it now, it is made up for later."""
-        self.acknowledged = target
+        self.wish = target
         try:
             await self.github.react(target, "eyes")
         except (Gone, Refused) as fault:

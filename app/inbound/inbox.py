@@ -1,7 +1,8 @@
 """The inbox: one stored delivery at a time is claimed, read into an event, handled, and answered on GitHub.
 
 What the handler decided is stored before any of it is carried out. A fault that passes puts the delivery off, as long
-as it takes; one that nobody foresaw is tried a few times and then kept as failed, with its traceback in the log.
+as it takes; a call that GitHub refuses, and what nobody foresaw, is tried a few times and then kept as failed, and
+whoever wanted something by it is told.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from app.github.events import (
     parse,
 )
 from app.github.faults import Gone, HostFault, Refused, RetryLater
+from app.github.refusals import named
 from app.inbound import handlers
 from app.inbound.context import Context, House
 from app.inbound.responses import Handled, Reaction, Reply, Response, from_json, ignored, to_json
@@ -116,8 +118,8 @@ class Inbox:
         try:
             handled: Handled = await handler(context, event)
         except Exception as error:
-            if context.acknowledged is not None and row["attempts"] >= MAX_ATTEMPTS and _is_unforeseen(error):
-                await self._apologise(context, event, row["delivery_id"])
+            if self._is_given_up(row, error):
+                await self._apologise(context, event, row["delivery_id"], error)
             raise
         handled = replace(handled, responses=[*context.late, *handled.responses])
         if handled.responses:
@@ -125,15 +127,14 @@ class Inbox:
                 await deliveries.decide(tx, row["delivery_id"], self._worker_id, to_json(handled))
         return handled, context
 
-    async def _apologise(self, context: Context, event: RepositoryEvent, delivery_id: str) -> None:
-        """Tell somebody whose wish was seen that nothing comes of it; nobody is left to wait for ever."""
-        if not isinstance(event, IssueEvent | PullEvent) or context.acknowledged is None:
+    async def _apologise(self, context: Context, event: RepositoryEvent, delivery_id: str, error: Exception) -> None:
+        """Tell somebody who wants something that nothing comes of it; nobody is left to wait for ever."""
+        if not isinstance(event, IssueEvent | PullEvent) or context.wish is None:
             return
         number = event.issue.number if isinstance(event, IssueEvent) else event.pull.number
-        answers: list[Response] = [
-            Reaction(context.acknowledged, "confused"),
-            Reply(f"delivery/{delivery_id}", number, replies.unforeseen(event.sender.login)),
-        ]
+        login = event.sender.login
+        text = replies.refused_by_github(login) if isinstance(error, HostFault) else replies.unforeseen(login)
+        answers: list[Response] = [Reaction(context.wish, "confused"), Reply(f"delivery/{delivery_id}", number, text)]
         await self._carry_out(context, answers)
 
     async def _context(self, event: RepositoryEvent, installation_id: int) -> Context:
@@ -160,9 +161,8 @@ class Inbox:
                 _log.warning("%s was not answered: %s", context.repository.full_name, fault)
 
     async def _after_fault(self, row: RowMapping, fault: HostFault) -> None:
-        late = self._house.clock.now() - row["received_at"] > LONGEST
-        if isinstance(fault, RetryLater) and not late:
-            await self._postpone(row, fault.at, str(fault))
+        if not self._is_given_up(row, fault):
+            await self._postpone(row, fault.at if isinstance(fault, RetryLater) else None, str(fault))
             return
         self._house.app.refusals.note(f"delivery/{row['delivery_id']}", fault)
         _log.warning("delivery %s (%s) came to nothing: %s", row["delivery_id"], row["event"], fault)
@@ -172,13 +172,23 @@ class Inbox:
         name = f"delivery {row['delivery_id']} ({row['event']})"
         if transient:
             _log.warning("%s is put off: %s", name, error)
-        elif row["attempts"] >= MAX_ATTEMPTS:
+        elif self._is_given_up(row, error):
             _log.error("%s failed %d times and is given up", name, row["attempts"], exc_info=error)
             await self._finish(row, "failed", _brief(error), 0)
             return
         else:
             _log.error("%s failed and is tried again", name, exc_info=error)
         await self._postpone(row, None, _brief(error))
+
+    def _is_given_up(self, row: RowMapping, error: Exception) -> bool:
+        """Tell whether a delivery is not tried again after this error."""
+        if isinstance(error, RetryLater):
+            return bool(self._house.clock.now() - row["received_at"] > LONGEST)
+        if isinstance(error, DevflowError) and (error.code == "token_refused" or error.spec.kind is Kind.RECOVERABLE):
+            return False
+        # what GitHub refuses for want of a right stays so where our rights do
+        is_final = isinstance(error, Gone) or (self._house.app.rights_are_fixed and _lacks_a_right(error))
+        return is_final or row["attempts"] >= MAX_ATTEMPTS
 
     async def _postpone(self, row: RowMapping, at: datetime | None, why: str) -> None:
         delay = min(_DELAY_FIRST * 2 ** min(row["attempts"] - 1, 10), _DELAY_MOST)
@@ -191,10 +201,8 @@ class Inbox:
             await deliveries.finish(tx, row["delivery_id"], self._worker_id, state, outcome, repository_id)
 
 
-def _is_unforeseen(error: Exception) -> bool:
-    if isinstance(error, DevflowError):
-        return error.spec.kind is not Kind.RECOVERABLE
-    return not isinstance(error, HostFault)
+def _lacks_a_right(error: Exception) -> bool:
+    return isinstance(error, HostFault) and named(error) is not None
 
 
 def _brief(error: Exception) -> str:

@@ -226,6 +226,14 @@ def unforeseen(login: str) -> str:
     )
 
 
+def refused_by_github(login: str) -> str:
+    """Return that GitHub did not let us do what was wanted, however often it was tried."""
+    return (
+        f"{mention(login)}, this could not be carried out: GitHub did not give Devflow what that takes, however often "
+        "it was asked. Whoever operates this Devflow server finds GitHub's answer in its log. Try it again later."
+    )
+
+
 def _who_may(approvers: Sequence[str], what: str) -> str:
     others = f", and {listed(words(name, 100) for name in approvers)}," if approvers else ""
     return f"Whoever has write permission on this repository{others} may {what}."

@@ -259,6 +259,35 @@ async def test_each_kind_of_write_that_is_refused_once_is_made_later(
         await assert_done(on, issue)
 
 
+# What is read before a run starts, and before an approval counts.
+READS = (
+    ("*/contents/.github/devflow.yml", 403),
+    ("*/collaborators/ada/permission", 403),
+    ("*/issues/1", 409),
+    ("*/issues/1/comments", 422),
+)
+
+
+async def test_a_label_and_an_approval_outlive_each_read_that_is_refused_once(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with opened(tmp_path, database_url) as (on, clock):
+        body = {"message": "Although you appear to have the correct authorization, an IP allow list is enabled."}
+        plans = [on.github.plan("GET", path, status=status, body=body) for path, status in READS]
+        issue = on.issue()
+        issue.label(on.ada, "devflow")
+        await recovered(on, clock)
+        assert await on.state(issue) is RunState.AWAITING_APPROVAL
+        assert on.emoji(issue) == ["eyes", "rocket"]
+
+        plans.append(on.github.plan("GET", "*/collaborators/ada/permission", status=403, body=body))
+        approval = issue.comment(on.ada, "/approve")
+        await recovered(on, clock)
+        assert on.emoji(approval) == ["eyes", "rocket"]
+        assert [plan.hits for plan in plans] == [1] * len(plans)
+        await assert_done(on, issue)
+
+
 async def settle_refusals(on: Stage, clock: SteppedClock) -> None:
     """Let the time come at which what GitHub has refused is tried again."""
     for _ in range(5):

@@ -10,7 +10,7 @@ import pytest
 
 from app.github.app import GitHubApp
 from app.github.auth import AppCredentials
-from app.github.faults import Gone, Refused
+from app.github.faults import Gone, NoFile, Refused
 from app.github.shapes import CommentTarget, IssueTarget, Permission, ReviewComment, ReviewTarget
 from engine.domain.errors import DevflowError
 from engine.store import hosted
@@ -140,6 +140,22 @@ async def test_nobody_has_no_permission(scene: Scene) -> None:
     assert not (await scene.client.permission("renovate[bot]")).may_triage
 
 
+async def test_somebody_whom_github_knows_does_not_lose_a_permission_to_an_answer_that_is_not_found(
+    scene: Scene,
+) -> None:
+    scene.github.plan("GET", "*/collaborators/ada/permission", status=404, body={"message": "Not Found"})
+
+    with pytest.raises(Refused):
+        await scene.client.permission("ada")
+    assert (await scene.client.permission("ada")).user_id == scene.ada.id
+
+
+async def test_a_login_has_an_id_or_is_nobodys(scene: Scene) -> None:
+    assert await scene.client.user_id("Ada") == scene.ada.id
+    for nobody in ("nobody", "ada@example.org", "../repos", "ada/../ada"):
+        assert await scene.client.user_id(nobody) is None
+
+
 # Files and branches
 
 
@@ -158,7 +174,7 @@ async def test_a_folder_or_a_huge_file_is_refused_instead_of_read_as_empty(scene
     scene.there.commit("main", {"huge.txt": b"x" * 1_100_000}, scene.ada)
 
     for path in (".github", "huge.txt"):
-        with pytest.raises(Refused):
+        with pytest.raises(NoFile):
             await scene.client.file(path)
 
 

@@ -26,6 +26,8 @@ from tests.github_double import Comment, GitHubDouble, Issue, Repository, User
 from tests.support.clock import SteppedClock
 from tests.support.github_app import github_app
 
+REFUSAL = {"message": "Although you appear to have the correct authorization, an IP allow list is enabled."}
+
 
 @dataclass
 class Desk:
@@ -81,6 +83,11 @@ async def desk(tmp_path: Path, database: Database) -> AsyncIterator[Desk]:
             projector = Projector(engine, app, clock, worker_id=presence.worker_id, dead_after_seconds=30)
             inbox = Inbox(House(engine, app, clock, projector), presence.worker_id, 30)
             yield Desk(github, repository, ada, clock, database, engine, app, presence, inbox)
+
+
+def ours(thing: Issue | Comment) -> list[str]:
+    """The App's emoji."""
+    return [one.content for one in thing.reactions if one.user.login.endswith("[bot]")]
 
 
 def replies(issue: Issue) -> list[str]:
@@ -251,6 +258,39 @@ async def test_whoever_was_seen_is_told_when_nothing_comes_of_it(desk: Desk, mon
     assert len(replies(issue)) == 1
     assert "@ada, this could not be carried out" in replies(issue)[0]
     assert [one.content for one in comment.reactions if one.user.login.endswith("[bot]")] == ["eyes", "confused"]
+
+
+@pytest.mark.parametrize("status", [403, 409, 422])
+async def test_a_read_that_github_refuses_is_tried_again_and_answered_in_the_end(desk: Desk, status: int) -> None:
+    issue, comment, payload = desk.commented("/help")
+    guid = await desk.put("issue_comment", payload)
+    plan = desk.github.plan("GET", "*/collaborators/*/permission", status=status, body=REFUSAL)
+
+    assert (await desk.handle(guid))["state"] == "received"
+    desk.clock.step(5)
+    assert (await desk.handle(guid))["state"] == "handled"
+    assert plan.hits == 1
+    assert len(replies(issue)) == 1
+    assert ours(comment) == ["eyes", "rocket"]
+
+
+@pytest.mark.parametrize("read", ["permission", "contents/.github/devflow.yml", "issues/1"])
+async def test_a_label_or_command_that_github_refuses_for_ever_is_answered_once(desk: Desk, read: str) -> None:
+    issue, comment, payload = desk.commented("/approve")
+    await desk.put("issue_comment", payload)
+    issue.label(desk.ada, "devflow")
+    await desk.put("issues", desk.github.deliveries[-1].payload, "guid-2")
+    desk.github.plan("GET", f"*/{read}", status=403, body=REFUSAL, times=None)
+    for _ in range(MAX_ATTEMPTS):
+        states = [(await desk.handle(guid))["state"] for guid in ("guid-1", "guid-2")]
+        desk.clock.step(3600)
+
+    reached = ["failed", "failed"] if read == "permission" else ["handled", "failed"]
+    assert states == reached
+    said = [text for text in replies(issue) if "@ada, this could not be carried out: GitHub did not give" in text]
+    assert len(said) == reached.count("failed")
+    assert ours(issue) == ["confused"]
+    assert ours(comment) == ["eyes", "confused"]
 
 
 async def test_two_inboxes_do_not_handle_the_same_delivery(desk: Desk) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping
 
 from app.github.events import IssueLabeled, IssueUnlabeled
 from app.github.shapes import IssueTarget
-from app.inbound.config import ConfigFile, read_file, workflow_of
+from app.inbound.config import ConfigFile, is_ours, read_file, workflow_of
 from app.inbound.context import Context
 from app.inbound.handlers.endings import end_if_unwanted, end_runs
 from app.inbound.permissions import may_steer, standing
@@ -36,10 +36,14 @@ async def start(context: Context, event: IssueLabeled) -> Handled:
         return ignored("a bot put the label on")
     if event.issue.is_pull:
         return ignored("the label is on a pull request")
+    target = IssueTarget(event.issue.number)
+    if is_ours(event.label):
+        context.wish = target
     await context.confirm()
     file = await read_file(context.github, context.config_path)
     if not file.may_mean(event.label):
         return ignored("the label is not ours")
+    context.wish = target
     return await _Labelling(context, event).start(file)
 
 
@@ -90,11 +94,11 @@ class _Labelling:
             return ignored("the label is not ours")
         if not may_steer(who, config.approvers):
             return await self._denied(config, by_hand=who.may_triage)
-        await self.context.acknowledge(self.target)
         issue = await self.context.github.issue(self.number)
         known = await self._known()
         if self.event.label.casefold() not in {label.casefold() for label in issue.labels} and known is None:
             return ignored("the label is off again")
+        await self.context.acknowledge(self.target)
         if issue.state != "open" and known is None:
             return self._refused(replies.issue_closed(self.login), "the issue is closed")
         try:
