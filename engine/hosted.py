@@ -5,6 +5,7 @@ before a row exists; then one transaction, in which the repository's row is held
 already, stops them where the policy says so, and creates the new one.
 """
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -52,6 +53,7 @@ async def create_hosted_run(services: Services, start: HostedStart) -> Started:
     metadata: dict[str, Any] = {
         "requested_by": trigger.by,
         "requested_by_id": trigger.by_id,
+        "approver_ids": {login.casefold(): user_id for login, user_id in start.approver_ids.items()},
         "identity": "github",
         "title": title,
         "cassette": cassette,
@@ -92,6 +94,18 @@ def frozen_rules(config: RepositoryConfig) -> dict[str, Any]:
         "commands": str(config.commands),
         "abort_on_unlabel": config.abort_on_unlabel,
     }
+
+
+def frozen_approvers(options: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, int]:
+    """Return which account each login on a run's list of approvers was when the run was started, by the login in
+    lower case.
+
+    Logins that nobody had are left out; a run of an earlier version has none.
+    """
+    ids = metadata.get("approver_ids")
+    names = {str(name).casefold() for name in options.get("approvers", ())}
+    found = ids if isinstance(ids, dict) else {}
+    return {name: found[name] for name in sorted(names) if type(found.get(name)) is int}
 
 
 def run_in_flight(live: RowMapping) -> DevflowError:

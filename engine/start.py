@@ -5,7 +5,8 @@ repository is in `hosted`, what both prepare in `prepare`.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
@@ -65,11 +66,15 @@ class Trigger:
 
 @dataclass(frozen=True)
 class HostedStart(Choices):
-    """A run for an issue of a hosted repository; `on_conflict` None means: as the repository's configuration says."""
+    """A run for an issue of a hosted repository; `on_conflict` None means: as the repository's configuration says.
+
+    `approver_ids` are the ids at the host of those on the configuration's list who have an account, by login.
+    """
 
     repository: HostedRepository
     trigger: Trigger
     on_conflict: OnConflict | None = None
+    approver_ids: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

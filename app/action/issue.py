@@ -155,6 +155,7 @@ class IssueStep:
                 doubts=no_doubts if shop.given.is_shared else doubts_of(self._own, self._issue_number),
                 check_run=no_check if shop.given.is_shared else self._verify,
                 unsure_since=keeper.unsure_since,
+                ids_are_proven=shop.given.is_shared,
             )
             for row in await engine.runs_of_issue(rows.repository_id, rows.issue_number):
                 await projector.reconsider(row["run_id"])

@@ -115,7 +115,7 @@ class _Run:
         metadata = plan.inputs["metadata"]
         await self._requester(metadata)
         requests = await self.engine.requests(self.row["run_id"])
-        rules = Rules.of_run(self.options, metadata)
+        rules = Rules.of_run(self.options, metadata, only_by_name=True)
         for request in requests:
             if request["state"] in _WITHOUT_EFFECT and request["gate_key"] != _RAISES:
                 continue

@@ -51,6 +51,7 @@ class House:
     `cassette` is the recorded agent of every run that is started here, `workflow` what a plain label starts where the
     repository's own choice is not wanted. `keep` is awaited before what was decided shows on GitHub, `doubts` before
     anything is made of an event, `check_run` before another run goes on from one. `unsure_since` is the `Applier`'s.
+    `ids_are_proven`: nobody else can have written the ids of approvers that runs have.
     """
 
     engine: Engine
@@ -64,6 +65,7 @@ class House:
     doubts: Doubts = no_doubts
     check_run: CheckRun = no_check
     unsure_since: datetime | None = None
+    ids_are_proven: bool = True
 
     @property
     def database(self) -> Database:

@@ -25,6 +25,7 @@ from engine.domain.errors import DevflowError
 from engine.domain.events import RunAborted, RunPaused, RunResumed
 from engine.domain.states import Action, PhaseState, RequestState, RunState
 from engine.domain.workflow import Workflow
+from engine.hosted import frozen_approvers
 from engine.lifecycle import GATES_OUTSIDE_A_PHASE
 from engine.runner.plan import load_workflow, stored_schema
 from engine.runner.report import build_report, report_markdown
@@ -79,6 +80,7 @@ class _Reader:
         closed = state.terminal and run["final_report_path"] is not None
         report = await build_report(tx, self.run_id) if closed else None
         options = run["options"]
+        on_list, ids = options.get("approvers", ()), frozen_approvers(options, metadata)
         return RunView(
             run_id=self.run_id,
             repository_id=run["repository_id"],
@@ -98,7 +100,8 @@ class _Reader:
             requested_action=None if state.terminal else run["requested_action"],
             ended_by=aborted.get("by"),
             end_note=aborted.get("note"),
-            approvers=tuple(options.get("approvers", ())),
+            approvers=tuple(login for login in on_list if login.casefold() in ids),
+            unknown_approvers=tuple(login for login in on_list if login.casefold() not in ids),
             requester_may_approve=options.get("requester_may_approve", True),
             prefixed=options.get("commands") == "prefixed",
             money=_sum(money.values()),

@@ -228,6 +228,9 @@ def who_may(view: RunView) -> str:
     who = "Everybody with write access to this repository may decide"
     if view.approvers:
         who += f", and so may {listed(words(name, 100) for name in view.approvers)}"
+    if view.unknown_approvers:
+        names = listed(words(name, 100) for name in view.unknown_approvers)
+        who += f"; no account of {names} is known from when the run began, so nobody decides by that name"
     if not view.requester_may_approve:
         who += f"; {words(view.requested_by, 100)}, who asked for the run, may not approve it"
     return f"{who}."

@@ -158,6 +158,7 @@ class RunView:
     ended_by: str | None = None
     end_note: str | None = None
     approvers: tuple[str, ...] = ()
+    unknown_approvers: tuple[str, ...] = ()
     requester_may_approve: bool = True
     prefixed: bool = False
     money: Money = Money()

@@ -110,6 +110,27 @@ async def test_a_person_stays_the_same_under_another_login_and_the_login_does_no
         assert await play.state(issue) == RunState.COMPLETED
 
 
+async def test_a_place_on_the_list_of_approvers_stays_with_the_person_and_not_with_the_login(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with conversation(tmp_path, database_url, approvers=["Carol", "nobody-yet"]) as play:
+        carol = play.github.person("carol")
+        issue, _ = await play.labelled()
+        play.github.rename_person(carol, "carola")
+
+        for taken in ("carol", "nobody-yet"):
+            said = issue.comment(play.github.person(taken), "/approve")
+            await play.settled()
+            assert play.emoji(said) == ["eyes", "confused"]
+        assert "on this repository, and Carol, may decide here" in play.replies(issue)[0]
+        assert await play.state(issue) == RunState.AWAITING_APPROVAL
+
+        said = issue.comment(carol, "/approve")
+        await play.settled()
+        assert play.emoji(said) == ["eyes", "rocket"]
+        assert await play.state(issue) == RunState.COMPLETED
+
+
 async def test_an_app_that_is_uninstalled_at_work_stops_and_serves_again_once_it_is_back(
     tmp_path: Path, database_url: str
 ) -> None:

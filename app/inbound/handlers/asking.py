@@ -1,7 +1,7 @@
 """What is known about a run when somebody answers it: its open question, and which question they had before them."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ from sqlalchemy import RowMapping
 from app.github.shapes import Person, ReactionTarget
 from app.inbound.commands.parser import NearMiss, Parsed, parse
 from app.inbound.context import Context
-from app.inbound.permissions import Rules, Standing, may_steer, standing
+from app.inbound.permissions import Approvers, Rules, Standing, may_steer, standing
 from app.surface.replies import Say
 from engine.domain.states import RequestState
 from engine.store import commands, surfaces
@@ -61,7 +61,7 @@ async def commands_in(body: str, *, prefixed: bool = False) -> list[Parsed | Nea
 
 
 async def received(
-    context: Context, target: ReactionTarget, issue_number: int, person: Person, approvers: Sequence[str]
+    context: Context, target: ReactionTarget, issue_number: int, person: Person, approvers: Approvers
 ) -> Standing | None:
     """Show that something was received and return who asked; None for a stranger who was answered often enough."""
     place = (context.repository.id, issue_number, person.id)
@@ -90,7 +90,8 @@ async def question_of(context: Context, run: RowMapping) -> Question:
     """Return what is known about a run as it stands now."""
     row = await context.engine.row(run["run_id"])
     metadata = (await context.engine.inputs(run["run_id"]))["metadata"]
-    return Question(row, Rules.of_run(row["options"], metadata), await context.engine.requests(run["run_id"]))
+    rules = Rules.of_run(row["options"], metadata, only_by_name=not context.house.ids_are_proven)
+    return Question(row, rules, await context.engine.requests(run["run_id"]))
 
 
 async def seen_by(context: Context, question: Question, at: datetime, comment_id: int) -> UUID | None:

@@ -17,7 +17,7 @@ from app.inbound.commands.registry import Who, table
 from app.inbound.context import Context
 from app.inbound.handlers.asking import Question, commands_in, question_of, received, run_that_took
 from app.inbound.handlers.steering import STEPS, Order, tokens
-from app.inbound.permissions import Standing, denied, may_steer
+from app.inbound.permissions import Approvers, Standing, denied, may_steer
 from app.inbound.responses import Handled, Reaction, Reply, Response, ignored
 from app.inbound.router import on
 from app.inbound.triggers import came_after
@@ -98,11 +98,11 @@ async def _without_run(context: Context, event: CommentCreated) -> Handled:
     found = await commands_in(event.comment.body, prefixed=say.prefixed or event.is_pull)
     if not any(isinstance(one, Parsed) for one in found) and not any(_has_prefix(one) for one in found):
         return ignored("no command of ours, and no run")
-    target = CommentTarget(event.comment.id)
-    who = await received(context, target, event.issue.number, event.comment.author, config.approvers)
+    target, approvers = CommentTarget(event.comment.id), Approvers(config.approvers)
+    who = await received(context, target, event.issue.number, event.comment.author, approvers)
     if who is None:
         return ignored(_OFTEN)
-    talk = _Conversation(context, event, who, say, config.approvers)
+    talk = _Conversation(context, event, who, say, approvers)
     first = found[0]
     if isinstance(first, NearMiss):
         return await talk.refuse(replies.near_miss(first.typed, first.suggestion, say), "near miss")
@@ -123,11 +123,11 @@ class _Conversation:
     event: CommentCreated
     who: Standing
     say: Say
-    approvers: tuple[str, ...] = ()
+    approvers: Approvers = field(default_factory=Approvers)
     said: list[str] = field(default_factory=list)
 
     async def carry_out(self, found: list[Parsed | NearMiss], question: Question) -> Handled:
-        self.approvers = tuple(question.rules.approvers)
+        self.approvers = question.rules.approvers
         done: list[str] = []
         for index, one in enumerate(found):
             left = [later.command.name for later in found[index + 1 :] if isinstance(later, Parsed)]

@@ -4,6 +4,7 @@ Whoever put it on is asked about at GitHub; the issue is frozen as it was then; 
 labelling. Whatever keeps a run from being started is answered on the issue, but for labels that an issue form put on.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ from app.github.shapes import IssueTarget
 from app.inbound.config import ConfigFile, is_ours, read_file, workflow_of
 from app.inbound.context import Context
 from app.inbound.handlers.endings import end_if_unwanted, end_runs
-from app.inbound.permissions import may_steer, standing
+from app.inbound.permissions import Approvers, may_steer, standing
 from app.inbound.responses import Handled, Reaction, Reply, Response, ignored
 from app.inbound.router import on
 from app.inbound.snapshot import take_snapshot
@@ -92,7 +93,7 @@ class _Labelling:
         workflow = workflow_of(self.event.label, config)
         if workflow is None:
             return ignored("the label is not ours")
-        if not may_steer(who, config.approvers):
+        if not may_steer(who, Approvers(config.approvers)):
             return await self._denied(config, by_hand=who.may_triage)
         issue = await self.context.github.issue(self.number)
         known = await self._known()
@@ -102,7 +103,8 @@ class _Labelling:
         if issue.state != "open" and known is None:
             return self._refused(replies.issue_closed(self.login), "the issue is closed")
         try:
-            started = await self._start(workflow or self.context.house.workflow)
+            ids = {} if known is not None else await self._ids_of(config.approvers)
+            started = await self._start(workflow or self.context.house.workflow, ids)
         except DevflowError as error:
             return await self._not_started(error, Say(config.commands is CommandStyle.PREFIXED))
         handled = await self._started(started, config)
@@ -111,7 +113,12 @@ class _Labelling:
         await end_if_unwanted(self.context, started.run_id, self.number, wanted)
         return handled
 
-    async def _start(self, workflow: str | None) -> Started:
+    async def _ids_of(self, logins: Sequence[str]) -> dict[str, int]:
+        """Return whose these logins are now; those that nobody has are left out."""
+        found = await asyncio.gather(*(self.context.github.user_id(login) for login in logins))
+        return {login: user_id for login, user_id in zip(logins, found, strict=True) if user_id is not None}
+
+    async def _start(self, workflow: str | None, approver_ids: dict[str, int]) -> Started:
         trigger = Trigger(
             issue_number=self.number,
             snapshot=await take_snapshot(self.context.github, self.event.issue),
@@ -121,7 +128,9 @@ class _Labelling:
         )
         hosted, cassette = self.context.hosted, self.context.house.cassette
         return await self.context.engine.start_hosted(
-            HostedStart(repository=hosted, trigger=trigger, workflow=workflow, cassette=cassette)
+            HostedStart(
+                repository=hosted, trigger=trigger, workflow=workflow, cassette=cassette, approver_ids=approver_ids
+            )
         )
 
     async def _known(self) -> RowMapping | None:

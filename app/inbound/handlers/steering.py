@@ -120,7 +120,7 @@ async def _status(order: Order) -> str | None:
 
 async def _help(order: Order) -> str | None:
     say = order.question.say
-    return replies.help_text(table(prefixed=say.prefixed), order.question.rules.approvers)
+    return replies.help_text(table(prefixed=say.prefixed), order.question.rules.approvers.names)
 
 
 STEPS: dict[str, Step] = {
