@@ -69,6 +69,14 @@ def issue_closed(login: str) -> str:
     return f"{mention(login)}, nothing was started, because this issue is closed. Reopen it and put the label on again."
 
 
+def feedback_cut(login: str, most: int) -> str:
+    """Return that a review was too long to be passed on whole."""
+    return (
+        f"{mention(login)}, your review with its comments is longer than an agent is given: it gets the first "
+        f"{most:,} characters. Say again what matters of the rest when the next version is there."
+    )
+
+
 def run_in_flight(login: str, live: Mapping[Any, Any], say: Say) -> str:
     """Return why a second trigger starts nothing."""
     return (

@@ -31,6 +31,17 @@ async def test_requested_changes_send_the_work_back_with_the_inline_comments(tmp
         assert (first["state"], second["state"]) == ("revised", "pending")
         (decision,) = await play.host.engine.decisions(first["request_id"])
         assert decision["note"] == f"Not yet.\n\n{path}, line 3:\nWhich list?"
+        assert play.replies(pull) == []
+
+        # what an agent is given has an end, and whoever wrote more hears of it
+        long = pull.review(play.ada, "request_changes", "x" * 30_000, comments=[(path, 3, "y" * 30_000)])
+        await play.settled()
+        (decision,) = await play.host.engine.decisions(second["request_id"])
+        assert len(decision["note"]) == 50_000
+        assert play.emoji(long) == ["eyes", "rocket"]
+        (reply,) = play.replies(pull)
+        assert "@ada, your review with its comments is longer than an agent is given" in reply
+        assert "50,000 characters" in reply
 
 
 async def test_a_review_of_an_old_commit_does_not_count_and_says_so(tmp_path: Path, database_url: str) -> None:

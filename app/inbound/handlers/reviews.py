@@ -48,10 +48,11 @@ async def review_submitted(context: Context, event: ReviewSubmitted) -> Handled:
         if not review.commit_id:
             # the branch was pushed with force meanwhile: without a commit it would count for anything
             raise DevflowError("approval_superseded", "GitHub does not say any more which commit this review saw")
-        note = review.body.strip()
+        note, left_out = review.body.strip(), ""
         if action is Action.REVISE:
             inline = await context.github.review_comments(event.pull.number, review.id)
-            note = feedback(review.body, inline)
+            whole = feedback(review.body, inline)
+            note, left_out = whole[:_MAX_FEEDBACK], whole[_MAX_FEEDBACK:]
         answer = Answer(
             action,
             by=review.author.login,
@@ -65,7 +66,11 @@ async def review_submitted(context: Context, event: ReviewSubmitted) -> Handled:
         if error.spec.kind is Kind.RECOVERABLE:
             raise
         return await _explained(context, event, who, await question_of(context, run), error)
-    return Handled(f"review: {action}", [Reaction(target, "rocket")])
+    responses: list[Response] = [Reaction(target, "rocket")]
+    if left_out:
+        text = replies.feedback_cut(review.author.login, _MAX_FEEDBACK)
+        responses.append(Reply(f"review/{review.id}", event.pull.number, text))
+    return Handled(f"review: {action}", responses)
 
 
 async def _only_comments(context: Context, event: ReviewSubmitted, question: Question) -> Handled:
@@ -107,4 +112,4 @@ def feedback(body: str, inline: list[ReviewComment]) -> str:
     for comment in inline:
         place = comment.path if comment.line is None else f"{comment.path}, line {comment.line}"
         parts.append(f"{place}:\n{comment.body.strip()}")
-    return "\n\n".join(filter(None, parts))[:_MAX_FEEDBACK]
+    return "\n\n".join(filter(None, parts))
