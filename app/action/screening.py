@@ -16,6 +16,7 @@ from app.github.events import (
     IssueEvent,
     IssueLabeled,
     PullEvent,
+    PullLabeled,
     Pushed,
     ReviewSubmitted,
     Unreadable,
@@ -91,6 +92,8 @@ def _why_not(event: RepositoryEvent) -> str | None:
         case IssueLabeled(sender=sender) if sender.is_bot:
             return "a bot put the label on"
         case IssueLabeled(issue=issue) if issue.is_pull:
+            return "the label is on a pull request"
+        case PullLabeled():
             return "the label is on a pull request"
         case CommentCreated(comment=comment, sender=sender):
             if comment.author.is_bot or sender.is_bot or comment.via_app or marker_of(comment.body):

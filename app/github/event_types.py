@@ -158,6 +158,13 @@ class PullClosed(PullEvent):
     merged: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class PullLabeled(PullEvent):
+    """A label was put on."""
+
+    label: str
+
+
 class PullReopened(PullEvent):
     """It was opened again."""
 

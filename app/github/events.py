@@ -29,6 +29,7 @@ from app.github.event_types import (
     IssueUnlabeled,
     PullClosed,
     PullEvent,
+    PullLabeled,
     PullReopened,
     PullSynchronized,
     Pushed,
@@ -65,6 +66,7 @@ __all__ = [
     "IssueUnlabeled",
     "PullClosed",
     "PullEvent",
+    "PullLabeled",
     "PullReopened",
     "PullSynchronized",
     "Pushed",
@@ -235,6 +237,14 @@ def _pull(body: _Body) -> Event | None:
             sender=body.sender,
             pull=pull,
             merged=pull.merged,
+        )
+    if body.action == "labeled":
+        return PullLabeled(
+            repository=body.repository,
+            installation_id=body.installation_id,
+            sender=body.sender,
+            pull=body.pull,
+            label=body.fields.child("label").text("name"),
         )
     kinds: dict[str, type[PullEvent]] = {"reopened": PullReopened, "synchronize": PullSynchronized}
     kind = kinds.get(body.action)

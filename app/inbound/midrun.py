@@ -131,6 +131,13 @@ ROWS: tuple[Row, ...] = (
         "Aborted, unless the branch is there again by then.",
     ),
     Row(
+        "pull_labelled",
+        "a label that starts runs is put on its pull request",
+        (events.PullLabeled,),
+        Effect.NOTHING,
+        "Labels start runs on issues; who may start one is told so.",
+    ),
+    Row(
         "pull_closed",
         "its pull request is closed or merged",
         (events.PullClosed,),

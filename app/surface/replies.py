@@ -69,6 +69,11 @@ def issue_closed(login: str) -> str:
     return f"{mention(login)}, nothing was started, because this issue is closed. Reopen it and put the label on again."
 
 
+def label_on_pull(login: str) -> str:
+    """Return why a label on a pull request starts nothing."""
+    return f"{mention(login)}, nothing was started: this is a pull request. Put the label on an issue."
+
+
 def feedback_cut(login: str, most: int) -> str:
     """Return that a review was too long to be passed on whole."""
     return (

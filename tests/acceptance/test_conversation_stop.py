@@ -221,10 +221,17 @@ async def test_labels_on_a_closed_issue_and_on_pull_requests_start_nothing(tmp_p
         closed.close(play.ada)
 
         for page in (ours, theirs, closed):
+            page.label(play.outsider, "devflow")
+            page.unlabel(play.ada, "devflow")
+            page.label(play.ada, "bug")
             page.label(play.ada, "devflow")
+        ours.label(play.ada, "devflow:small")
         await play.settled()
         assert "Reopen it and put the label on again" in play.replies(closed)[0]
-        assert play.ours(theirs) == [] and play.replies(ours) == []
+        for page in (ours, theirs):
+            (reply,) = play.replies(page)
+            assert "@ada, nothing was started: this is a pull request. Put the label on an issue." in reply
+            assert play.emoji(page) == ["confused"]
         assert [row["run_id"] for row in await play.runs(issue)] == [run["run_id"]]
         assert await play.runs(closed) == []
 

@@ -84,6 +84,10 @@ async def branch_deleted(play: Stage, issue: Issue) -> None:
     play.repository.delete_branch((await play.run(issue))["branch"], play.ada)
 
 
+async def pull_labelled(play: Stage, issue: Issue) -> None:
+    (await play.pull(issue)).label(play.ada, "devflow")
+
+
 async def pull_closed(play: Stage, issue: Issue) -> None:
     (await play.pull(issue)).close(play.ada)
 
@@ -132,6 +136,7 @@ HAPPENINGS: dict[str, Happening] = {
         pushed_beside,
         pushed_content,
         branch_deleted,
+        pull_labelled,
         pull_closed,
         pull_reopened,
         check_rerequested,

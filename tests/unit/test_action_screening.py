@@ -88,6 +88,7 @@ def test_what_may_be_ours_is_gone_on_with(name: str, data: bytes) -> None:
     [
         ("issues", body("labeled", BOT, issue=ISSUE, label={"name": "devflow"}), "a bot put the label on"),
         ("issues", body("labeled", issue=ISSUE | {"pull_request": {}}, label={"name": "devflow"}), "on a pull request"),
+        ("pull_request", body("labeled", pull_request=pull(), label={"name": "devflow"}), "on a pull request"),
         ("issues", body("opened", issue=ISSUE), "this kind of event (issues)"),
         ("issue_comment", body("created", issue=ISSUE, comment=comment("looks good")), "no command"),
         ("issue_comment", body("created", issue=ISSUE, comment=comment("> /approve")), "no command"),

@@ -168,13 +168,16 @@ def test_a_push_a_new_head_and_a_deleted_branch(story: Story) -> None:
     assert not closed.merged
 
 
-def test_a_pull_request_is_merged_or_opened_again(story: Story) -> None:
+def test_a_pull_request_is_labelled_merged_or_opened_again(story: Story) -> None:
     pull = story.pull()
+    pull.label(story.ada, "devflow")
     pull.close(story.ada)
     pull.reopen(story.ada)
     pull.merge(story.ada)
 
-    told = [event for event in story.events() if isinstance(event, events.PullEvent)]
+    labelled, *told = [event for event in story.events() if isinstance(event, events.PullEvent)]
+    assert isinstance(labelled, events.PullLabeled)
+    assert (labelled.label, labelled.pull.number, labelled.sender.login) == ("devflow", pull.number, "ada")
     assert [type(event) for event in told] == [events.PullClosed, events.PullReopened, events.PullClosed]
     assert [event.merged for event in told if isinstance(event, events.PullClosed)] == [False, True]
 
@@ -279,7 +282,7 @@ def test_a_repository_changes_hands_or_settings(action: str, kind: type[Event]) 
         ("issues", body(action="assigned", issue=ISSUE)),
         ("issues", body(action="unlabeled", issue=ISSUE)),  # the label was deleted from the repository
         ("issue_comment", body(action="pinned")),
-        ("pull_request", body(action="labeled")),
+        ("pull_request", body(action="assigned")),
         ("pull_request_review", body(action="edited")),
         ("check_run", body(action="created")),
         ("installation", body(action="new")),
