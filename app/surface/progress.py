@@ -8,12 +8,11 @@ from dataclasses import replace
 
 from app.surface import texts
 from app.surface.figures import cost, duration
-from app.surface.render import LIMIT, code, fit, folded, link, plain, table, words
+from app.surface.render import LIMIT, code, fit, folded, link, table, title, words
 from app.surface.replies import Say
 from app.surface.view import Links, PhaseView, RunView
 from engine.domain.states import PhaseState, RunState
 
-_TITLE_LIMIT = 200
 _QUIET = (PhaseState.PENDING, PhaseState.SKIPPED)
 
 
@@ -32,7 +31,7 @@ def status_comment(view: RunView, links: Links, pull: int | None, asked_at: str 
 
 def pull_title(view: RunView) -> str:
     """Return the title of the pull request: the issue's, with nothing in it that GitHub acts on."""
-    return plain(view.title, _TITLE_LIMIT) or f"Run {view.number} of issue {view.issue_number}"
+    return title(view.title) or f"Run {view.number} of issue {view.issue_number}"
 
 
 def pull_body(view: RunView, links: Links) -> str:

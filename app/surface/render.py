@@ -13,6 +13,7 @@ from engine.domain.safe_text import inert, neutralise, strip_hidden
 
 # GitHub allows 65,536 characters and does not say of which kind. Bytes are never fewer than any of them.
 LIMIT = 65_000
+TITLE_LIMIT = 256
 FOLD_CHARS = 1_500
 FOLD_LINES = 24
 _LOGIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9])?")
@@ -52,6 +53,14 @@ def words(text: str, limit: int = 300) -> str:
 def plain(text: str, limit: int = 200) -> str:
     """Return text of others for a place that takes no Markdown, such as a title."""
     return inert(one_line(text, limit))
+
+
+def title(text: str) -> str:
+    """Return text of others as a pull request's title: cut when it is harmless, because that makes it longer."""
+    text = inert(one_line(text, TITLE_LIMIT))
+    if size(text) <= TITLE_LIMIT:
+        return text
+    return f"{text.encode()[: TITLE_LIMIT - 4].decode(errors='ignore').rstrip()} ..."
 
 
 def code(text: str, limit: int = 200, *, cell: bool = False) -> str:

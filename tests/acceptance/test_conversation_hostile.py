@@ -98,13 +98,14 @@ async def test_very_long_texts_are_cut_where_they_stand_and_never_split(tmp_path
     spec = {**cassettes.SPEC, "approach": huge[:8_000], "requirements": [huge[n : n + 2_000] for n in range(50)]}
     turns = {**TURNS, "spec/1/1": [submit(spec)], "spec/2/1": [submit(spec)]}
     async with conversation(tmp_path, database_url, turns=turns) as play:
-        issue = play.issue("x" * 256, huge)
+        issue = play.issue(("#1 " * 86)[:256], huge)  # longer still when nothing in it acts any more
         for _ in range(3):
             issue.comment(play.outsider, huge)
         issue.label(play.ada, "devflow")
         await play.settled()
         run = await play.run(issue)
         (gate,) = shown(play, run, "gate")
+        assert gate.issue is await play.pull(issue)
         assert len(gate.body.encode()) <= 65_536
         assert "Read the whole document" in gate.body and "`/approve`" in gate.body
 

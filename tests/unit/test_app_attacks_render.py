@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.surface.render import code, folded, html, marker_of, plain, quoted, table, words
+from app.surface.render import code, folded, html, marker_of, plain, quoted, size, table, title, words
 from tests.support.acting_text import acting
 
 PIECES = [
@@ -139,6 +139,18 @@ def test_a_title_of_others_does_nothing(text: str) -> None:
     # a title takes no Markdown, so that what Markdown alone resolves stays as it is
     found = acting(plain(text).replace("&", "+"))
 
+    assert (found.mentions, found.references, found.closes) == ((), (), ())
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXT, st.integers(1, 256))
+@example("#1 ", 85)
+@example("\U0001f600", 256)
+def test_a_title_of_others_is_never_too_long_for_github_and_does_nothing(text: str, times: int) -> None:
+    shown = title((text * times)[:256])
+
+    assert size(shown) <= 256  # GitHub does not say what a character is; bytes are never fewer
+    found = acting(shown.replace("&", "+"))
     assert (found.mentions, found.references, found.closes) == ((), (), ())
 
 
