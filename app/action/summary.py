@@ -63,10 +63,11 @@ def _error(outcome: Outcome) -> str:
 
 def _facts(outcome: Outcome, view: RunView) -> list[str]:
     lines = [f"**Cost:** {texts.spent_line(view)}"]
+    step = texts.next_step(view, Say(view.prefixed), outcome.pull_number)
     if view.state.terminal or outcome.next_command is None:
-        lines.append(f"**Next:** {texts.next_step(view, Say(view.prefixed))}")
+        lines.append(f"**Next:** {step}")
     else:
-        lines.append(f"**Next:** {outcome.next_command} as a comment. {texts.next_step(view, Say(view.prefixed))}")
+        lines.append(f"**Next:** {outcome.next_command} as a comment. {step}")
     return ["<br>\n".join(lines)]
 
 

@@ -58,6 +58,12 @@ def is_wanting(row: RowMapping) -> bool:
     return bool(row["facts"].get("refused", {}).get("code"))
 
 
+def refused_for(row: RowMapping) -> str | None:
+    """Return what GitHub said where it refuses a surface, and not for want of a right: nobody can grant that."""
+    refused = row["facts"].get("refused", {})
+    return None if refused.get("code") else refused.get("said")
+
+
 @dataclass
 class _Known:
     """What a surface's row says; `facts` are the hand's and ours."""

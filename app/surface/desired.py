@@ -90,13 +90,14 @@ class Shown:
     """What is known to be visible already: the pull request's number, commits with a check run, gates' comments.
 
     `gates` has the address of each gate's comment by the key of its surface, `refusals` the keys of the surfaces that
-    tell of a missing right.
+    tell of a missing right. `pull_refused` is what GitHub said where it refuses the pull request for anything else.
     """
 
     pull: int | None = None
     checked: tuple[str, ...] = ()
     gates: Mapping[str, str] = field(default_factory=dict)
     refusals: tuple[str, ...] = ()
+    pull_refused: str | None = None
 
 
 def pull_surface(view: RunView, links: Links) -> Surface | None:
@@ -158,8 +159,8 @@ def reply(key: str, issue_number: int, body: str) -> Surface:
 def _status(view: RunView, links: Links, shown: Shown) -> Surface:
     key = f"run/{view.run_id}/status"
     asked_at = shown.gates.get(_gate_key(view, view.pending)) if view.pending else None
-    body = _marked(key, progress.status_comment(view, links, shown.pull, asked_at))
-    pace = f"{_pace(view)}/{shown.pull}/{asked_at}"
+    body = _marked(key, progress.status_comment(view, links, shown.pull, asked_at, shown.pull_refused))
+    pace = f"{_pace(view)}/{shown.pull}/{asked_at}/{shown.pull_refused is not None}"
     return Surface(key, Comment(view.issue_number, body), lasting=not view.state.terminal, pace=pace)
 
 
@@ -192,7 +193,7 @@ def _end(view: RunView, links: Links, shown: Shown) -> Iterable[Surface]:
     if not view.state.terminal or view.report is None or view.discarded:
         return
     key = f"run/{view.run_id}/end"
-    body = _marked(key, ending.end_comment(view, links, shown.pull))
+    body = _marked(key, ending.end_comment(view, links, shown.pull, shown.pull_refused))
     yield Surface(key, Comment(shown.pull or view.issue_number, body))
 
 

@@ -49,21 +49,27 @@ def granted_comment(view: RunView) -> str:
     return fit([f"### {texts.GRANTED}"], [], [f"<sub>run {view.number}</sub>"], texts.MORE)
 
 
-def end_comment(view: RunView, links: Links, pull: int | None) -> str:
-    """Return the last comment on a run: what came of it, and the report to open."""
+def end_comment(view: RunView, links: Links, pull: int | None, pull_refused: str | None = None) -> str:
+    """Return the last comment on a run: what came of it, and the report to open.
+
+    `pull_refused` is what GitHub said against the pull request.
+    """
     say = Say(view.prefixed)
     head = [f"### {texts.end_title(view, pull)}"]
     if view.state is not RunState.COMPLETED:
         head.append(texts.now(view))
-    head.append(f"**Next:** {texts.next_step(view, say)}")
+    head.append(f"**Next:** {texts.next_step(view, say, pull)}")
     middle = [_change(change) for change in view.changes]
     if pull is not None and view.changes:
         middle.append(link("See every changed line", f"{links.pull_url(pull)}/files"))
     report = view.report or {}
     middle += [part for part in (_checks(report), _decisions(report)) if part]
     middle.append(f"**Cost:** {texts.spent_line(view)}.")
-    if unresolved := [str(item) for item in report.get("unresolved", []) if not str(item).startswith(_TOLD)]:
-        middle.append("#### Unresolved\n\n" + _list([words(item, 600) for item in unresolved]))
+    unresolved = [words(str(item), 600) for item in report.get("unresolved", []) if not str(item).startswith(_TOLD)]
+    if pull_refused is not None:
+        unresolved.insert(0, texts.pull_refused(pull_refused, pull))
+    if unresolved:
+        middle.append("#### Unresolved\n\n" + _list(unresolved))
     if notes := texts.surroundings(view):
         middle.append("#### How it was done\n\n" + _list(notes))
     if view.report_markdown:

@@ -16,14 +16,21 @@ from engine.domain.states import PhaseState, RunState
 _QUIET = (PhaseState.PENDING, PhaseState.SKIPPED)
 
 
-def status_comment(view: RunView, links: Links, pull: int | None, asked_at: str | None = None) -> str:
-    """Return the comment on the issue that is kept up to date; `asked_at` is the address of the pending gate."""
+def status_comment(
+    view: RunView, links: Links, pull: int | None, asked_at: str | None = None, pull_refused: str | None = None
+) -> str:
+    """Return the comment on the issue that is kept up to date.
+
+    `asked_at` is the address of the pending gate, `pull_refused` what GitHub said against the pull request.
+    """
     head = [f"### {texts.RUN_ICONS[view.state]} {texts.headline(view)}"]
     say = Say(view.prefixed)
     facts = [f"**Now:** {texts.now(view)}"]
     if waits := texts.waits(view, asked_at):
         facts.append(f"**Waits for:** {waits}")
-    facts.append(f"**What you can do:** {texts.next_step(view, say)}")
+    facts.append(f"**What you can do:** {texts.next_step(view, say, pull)}")
+    if pull_refused is not None:
+        facts.append(f"**Not done:** {texts.pull_refused(pull_refused, pull)}")
     tail = ["\n".join(f"{fact}<br>" for fact in facts).removesuffix("<br>"), *_notes(view)]
     tail.append(f"<sub>{' · '.join([*_origin(view, links, pull), f'cost: {texts.spent_line(view)}'])}</sub>")
     return fit(head, [phase_table(view, links, live=True)], tail, texts.MORE)

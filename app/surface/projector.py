@@ -16,7 +16,7 @@ from app.clock import Clock
 from app.github.client import GitHubRepository
 from app.github.faults import Gone, RetryLater
 from app.github.hub import GitHub
-from app.surface.applier import PACE, Applier, is_wanting, unsettle
+from app.surface.applier import PACE, Applier, is_wanting, refused_for, unsettle
 from app.surface.desired import (
     Shown,
     Surface,
@@ -190,16 +190,17 @@ class Projector:
         """Return what is visible already, and whether commit statuses take the place of check runs."""
         async with self._database.read() as tx:
             known = await rows.of_run(tx, view.run_id)
-        pulls = [row for row in known if row["kind"] == PullHand.kind and row["external_id"]]
+        pulls = [row for row in known if row["kind"] == PullHand.kind]
         # also those whose creation got no answer: what it left on a commit must not stay there as it is
         checks = [row for row in known if row["kind"] == CheckHand.kind and (row["external_id"] or row["attempted_at"])]
-        pull = int(pulls[0]["external_id"]) if pulls else None
+        pull = next((int(row["external_id"]) for row in pulls if row["external_id"]), None)
         comments = [row for row in known if row["kind"] == CommentHand.kind and row["external_id"]]
         shown = Shown(
-            pull,
-            tuple(row["target"]["sha"] for row in checks),
-            {row["surface_key"]: _address(links, row, pull) for row in comments},
-            tuple(
+            pull=pull,
+            pull_refused=next(filter(None, map(refused_for, pulls)), None),
+            checked=tuple(row["target"]["sha"] for row in checks),
+            gates={row["surface_key"]: _address(links, row, pull) for row in comments},
+            refusals=tuple(
                 row["surface_key"] for row in comments if row["surface_key"].startswith(refusals_prefix(view.run_id))
             ),
         )

@@ -174,8 +174,14 @@ def asked(gate: GateView) -> str:
     return f"{gate.required} approvals by different people{so_far}"
 
 
-def next_step(view: RunView, say: Say) -> str:
-    """Return what people can do about the run now."""
+def pull_refused(said: str, pull: int | None) -> str:
+    """Return that GitHub refuses the pull request, or a change to the one that is there, in its own words."""
+    what = "the pull request" if pull is None else "a change to the pull request"
+    return f"GitHub refuses {what}: {words(said, 600)}"
+
+
+def next_step(view: RunView, say: Say, pull: int | None) -> str:
+    """Return what people can do about the run now; `pull` is the number of its pull request, if it has one."""
     match view.state:
         case RunState.EXECUTING | RunState.CREATED:
             return f"{say('pause')} stops it for a while, {say('abort', '<why>')} ends it."
@@ -187,6 +193,8 @@ def next_step(view: RunView, say: Say) -> str:
                 return f"Answer the gate; {ending}"
             return f"{hint(view.error.code, say)} {ending}"
         case RunState.COMPLETED:
+            if pull is None:
+                return f"There is no pull request. Review the branch {code(view.branch)}, and open one by hand."
             return "Review the pull request, and merge it if you like it."
         case RunState.FAILED:
             return hint(view.error.code if view.error else "", say)

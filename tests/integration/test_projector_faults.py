@@ -156,22 +156,38 @@ async def test_a_token_that_was_revoked_is_replaced(tmp_path: Path, database: Da
 
 
 @pytest.mark.parametrize("status", [409, 422, 403])
-async def test_a_refusal_is_marked_and_asked_again_ever_more_rarely(
+async def test_a_refusal_is_marked_and_told_and_asked_again_ever_more_rarely(
     tmp_path: Path, database: Database, status: int
 ) -> None:
     async with stage(tmp_path, database) as on:
         run_id = await on.at_gate()
-        refusal = on.github.plan("POST", "*/pulls", status=status, times=None, body={"message": "No, thank you."})
+        words = {"message": "No, thank you.", "errors": [{"message": "Ask @octo, see #1"}]}
+        refusal = on.github.plan("POST", "*/pulls", status=status, times=None, body=words)
 
         await on.show(run_id)
 
         row = await on.surface(run_id, "pull")
         assert "No, thank you." in row["facts"]["refused"]["said"]
+        told = f"GitHub refuses the pull request: {status}: No, thank you.; Ask @\u200bocto, see \\#\u200b1"
+        assert told in on.comment("/status").body
         assert on.comment("/gate/").issue is on.hub.issues[0], "people are asked where they can be"
         for _ in range(24):
             await settle(on, run_id, 60)
         assert refusal.hits <= 16, "a draft is asked for as an ordinary one at most once more each time"
         assert len(on.comments("/gate/")) == len(on.comments("/status")) == 1
+
+        await on.answer(run_id, by="bob", by_id=2)
+        await on.drive(run_id)
+        await on.show(run_id)
+        end = on.comment("/end").body
+        assert told in end.partition("#### Unresolved")[2]
+        for body in (end, on.comment("/status").body):
+            assert "There is no pull request. Review the branch `devflow/1-" in body
+
+        on.github.clear_plans()
+        await settle(on, run_id, 5)
+        for body in (on.comment("/end").body, on.comment("/status").body):
+            assert "refuses" not in body and "Review the pull request, and merge it" in body
 
 
 async def test_where_drafts_are_refused_it_is_an_ordinary_pull_request(tmp_path: Path, database: Database) -> None:
