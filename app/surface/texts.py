@@ -50,7 +50,7 @@ _HINTS = {
     "session_recovery_required": "{approve} starts a new conversation with the agent, {reject} ends the run.",
     "backend_unavailable": "When the model server answers again, {resume} goes on from here.",
     "storage_full": "When whoever runs Devflow has made room on its disk, {resume} goes on from here.",
-    "push_conflict": "Somebody moved the run's branch. Put it back to the commit named above, then {resume}.",
+    "push_conflict": "Somebody moved the branch. Put it back to the run's last commit, named above, then {resume}.",
     "push_rejected": "The rules of this repository refuse the push. Change them for this branch, then {resume}.",
     "permission_missing": "Give Devflow the permission that is named above, then {resume}.",
     "token_refused": "Give Devflow a token that GitHub takes, then {resume}.",

@@ -113,7 +113,7 @@ ERRORS: dict[str, ErrorSpec] = {
     "backend_unavailable": _paused("mend the model server's address or key, then `devflow resume RUN`"),
     "storage_full": _paused("free disk space, then `devflow resume RUN`"),
     "session_recovery_required": _paused("decide with `devflow approve RUN` (try again) or `devflow reject RUN`"),
-    "push_conflict": _paused("somebody else moved the run's branch; put it back, then `devflow resume RUN`"),
+    "push_conflict": _paused("put the branch back to the run's last commit, then `devflow resume RUN`"),
     "push_rejected": _paused("the repository's rules refuse the push; change the rule, then `devflow resume RUN`"),
     # in a run, final
     "artifact_timeout_exhausted": _failed("give the phase a longer timeout_seconds, then `devflow retry RUN`"),

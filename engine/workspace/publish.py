@@ -19,7 +19,7 @@ from engine.domain.ids import short_id
 from engine.domain.safe_text import inert, strip_hidden
 from engine.workspace.git import Git, GitFailed, split_nul
 from engine.workspace.mirror import Mirror
-from engine.workspace.push import EPOCH_TRAILER, PHASE_TRAILER, RUN_TRAILER, drop_unrecorded, push
+from engine.workspace.push import EPOCH_TRAILER, PHASE_TRAILER, RUN_TRAILER, conflict, drop_unrecorded, push
 from engine.workspace.rules import (
     LINK_MODE,
     MAX_FILE_BYTES,
@@ -166,11 +166,11 @@ async def _commit(
         sha = (await mirror.git.run("commit-tree", tree, "-p", parent, "-F", "-", input=text.encode())).text
         before = await mirror.git.ref(ref)
         if before not in (None, parent):
-            raise _moved(branch, before)
+            raise _moved(branch, before, parent)
         try:
             await mirror.git.run("update-ref", "--no-deref", ref, sha, before or _NO_COMMIT)
         except GitFailed as error:
-            raise _moved(branch, await mirror.git.ref(ref)) from error
+            raise _moved(branch, await mirror.git.ref(ref), parent) from error
     return Committed(sha, tree)
 
 
@@ -180,8 +180,8 @@ def _refuse(violations: list[Violation]) -> None:
         raise DevflowError("protected_path", f"{first.path}: {first.message}")
 
 
-def _moved(branch: str, head: str | None) -> DevflowError:
-    return DevflowError("push_conflict", f"the branch {branch} is at {head or 'no commit'}, somebody else moved it")
+def _moved(branch: str, head: str | None, parent: str) -> DevflowError:
+    return conflict(f"the branch {branch} is at {head or 'no commit'}, somebody else moved it", parent)
 
 
 async def _add_engine_files(mirror: Mirror, tree: str, files: Mapping[str, bytes], *, owner: str) -> str:

@@ -63,7 +63,7 @@ async def drop_unrecorded(
     if there is not None:
         await mirror.fetch(branch, there)
     here = await mirror.git.ref(ref)
-    view = _View(mirror.git, branch, recorded, str(run_id), epoch)
+    view = _View(mirror.git, branch, recorded, pushed, str(run_id), epoch)
     dropped_here = await view.surplus(here)
     dropped_there = await view.surplus(there)
     if dropped_there:
@@ -80,6 +80,7 @@ class _View:
     git: Git
     branch: str
     recorded: str
+    pushed: str | None
     run_id: str
     epoch: int
 
@@ -88,7 +89,7 @@ class _View:
         if head is None or await self.git.is_ancestor(head, self.recorded):
             return []
         if not await self.git.is_ancestor(self.recorded, head):
-            raise DevflowError("push_conflict", f"the branch {self.branch} was rewritten: it is at {head}")
+            raise conflict(f"the branch {self.branch} was rewritten: it is at {head}", self.pushed)
         fields = ("%H", "%ce", f"%(trailers:key={RUN_TRAILER},valueonly)", f"%(trailers:key={EPOCH_TRAILER},valueonly)")
         log = await self.git.run("log", "-z", f"--format={'%x01'.join(fields)}", f"{self.recorded}..{head}", "--")
         commits = []
@@ -96,11 +97,18 @@ class _View:
             sha, committer, run, epoch = (part.strip() for part in row.split("\x01"))
             # somebody who amends a commit of ours keeps its trailers, but is its committer
             if committer != IDENTITY_EMAIL or run != self.run_id or not epoch.isdecimal():
-                raise DevflowError("push_conflict", f"somebody put the commit {sha} on the branch {self.branch}")
+                raise conflict(f"somebody put the commit {sha} on the branch {self.branch}", self.pushed)
             if int(epoch) > self.epoch:
                 raise Fenced(f"the branch {self.branch} has a commit of epoch {epoch}, this worker has {self.epoch}")
             commits.append(sha)
         return commits
+
+
+def conflict(what: str, last: str | None) -> DevflowError:
+    """Return `push_conflict` with what has happened, and the run's `last` commit: there the branch has to go back."""
+    if last is None:
+        return DevflowError("push_conflict", f"{what}; the run has put nothing on it yet, so it has to be deleted")
+    return DevflowError("push_conflict", f"{what}; the run's last commit on it is {last}")
 
 
 async def _head_of_remote(mirror: Mirror, branch: str) -> str | None:
@@ -136,10 +144,10 @@ async def push_ref(mirror: Mirror, ref: str, new: str, *, expected: str | None) 
     with failpoints.around(failpoints.Effect.GIT_PUSH):
         result = await mirror.git.run("push", *arguments, env=remote.environment, check=False)
         if result.code != 0:
-            raise _refusal(mirror, ref.removeprefix("refs/heads/"), result)
+            raise _refusal(mirror, ref.removeprefix("refs/heads/"), expected, result)
 
 
-def _refusal(mirror: Mirror, branch: str, result: GitResult) -> DevflowError:
+def _refusal(mirror: Mirror, branch: str, expected: str | None, result: GitResult) -> DevflowError:
     rows = [line.split("\t") for line in os.fsdecode(result.stdout).splitlines() if line.startswith("!\t")]
     if not rows:
         fatal = [line for line in result.stderr.splitlines() if line.startswith(("fatal:", "error:"))]
@@ -154,7 +162,7 @@ def _refusal(mirror: Mirror, branch: str, result: GitResult) -> DevflowError:
     reason = rows[0][-1]
     told = [line.removeprefix("remote:").strip() for line in result.stderr.splitlines() if line.startswith("remote:")]
     if _CONFLICT.search(" ".join([reason, result.stderr])):
-        return DevflowError("push_conflict", f"somebody else moved the branch {branch}: {reason}")
+        return conflict(f"somebody else moved the branch {branch}: {reason}", expected)
     words = "; ".join(line for line in told if line)[:1000]
     return DevflowError("push_rejected", f"{reason}{': ' if words else ''}{words}")
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from engine.domain.states import RunState
-from tests.support.conversation import conversation, headline, shown
+from tests.support.conversation import at_work, conversation, headline, held_up, let_go, shown
 from tests.support.engines import phase
-from tests.support.stage import PHASES
+from tests.support.stage import PHASES, TURNS
 
 TWO_GATES = (PHASES[0], phase("change", gates=["change_approval"]))
 
@@ -50,6 +50,36 @@ async def test_a_branch_that_was_forced_back_is_not_taken_for_the_work(tmp_path:
         await play.settled()
         assert await play.state(issue) == RunState.COMPLETED
         assert play.repository.read(run["branch"], "answer.py") == "def answer():\n    return 42\n"
+
+
+async def test_a_branch_that_is_moved_at_work_is_put_back_to_where_the_pause_says_and_the_run_goes_on(
+    tmp_path: Path, database_url: str
+) -> None:
+    turns = {**TURNS, "change/1/1": [[held_up(tmp_path)], *TURNS["change/1/1"]]}
+    async with conversation(tmp_path, database_url, turns=turns) as play:
+        issue, run = await play.labelled()
+        pull = await play.pull(issue)
+        good = pull.head_sha
+        pull.review(play.ada, "approve")
+        await at_work(play, tmp_path)
+        play.repository.commit("main", {"other.txt": "new\n"}, play.ada)
+        moved = pull.update_branch(play.ada)
+        let_go(tmp_path)
+        await play.settled()
+        issue.comment(play.ada, "/resume")  # as if nothing were the matter
+        await play.settled()
+
+        paused = await play.run(issue)
+        assert (paused["state"], paused["error_code"]) == (RunState.PAUSED, "push_conflict")
+        for stop in shown(play, run, "stop"):
+            assert f"the run's last commit on it is {good}" in stop.body
+            assert "Put it back to the run's last commit" in stop.body or "went on" in stop.body
+        assert moved in shown(play, run, "stop")[-1].body
+
+        play.repository.force_push(run["branch"], good, play.ada)
+        issue.comment(play.ada, "/resume")
+        await play.settled()
+        assert await play.state(issue) == RunState.COMPLETED
 
 
 async def test_a_pull_request_that_people_merge_at_a_gate_ends_the_run(tmp_path: Path, database_url: str) -> None:

@@ -141,6 +141,7 @@ async def test_a_branch_that_somebody_moved_is_not_overwritten(bench: GitBench) 
     with pytest.raises(DevflowError) as caught:
         await bench.push(second, first)
     assert caught.value.code == "push_conflict"
+    assert f"the run's last commit on it is {first}" in caught.value.message
     assert person(bench.source, "rev-parse", bench.branch) == bench.base
 
 
@@ -149,6 +150,7 @@ async def test_a_branch_that_exists_already_is_not_overwritten(bench: GitBench) 
     with pytest.raises(DevflowError) as caught:
         await bench.push(await work(bench, bench.base, "one"), None)
     assert caught.value.code == "push_conflict"
+    assert "the run has put nothing on it yet" in caught.value.message
 
 
 async def test_a_hook_that_refuses_is_quoted(bench: GitBench) -> None:
@@ -251,6 +253,7 @@ async def test_a_persons_commit_is_never_dropped(bench: GitBench) -> None:
         with pytest.raises(DevflowError) as caught:
             await bench.drop(first, first, epoch=9)
         assert caught.value.code == "push_conflict"
+        assert f"the run's last commit on it is {first}" in caught.value.message
         assert person(bench.source, "rev-parse", bench.branch) == head
 
 
