@@ -52,6 +52,7 @@ _HINTS = {
     "storage_full": "When whoever runs Devflow has made room on its disk, {resume} goes on from here.",
     "push_conflict": "Somebody moved the branch. Put it back to the run's last commit, named above, then {resume}.",
     "push_rejected": "The rules of this repository refuse the push. Change them for this branch, then {resume}.",
+    "repository_not_found": "See that the repository is there, and that Devflow reaches it, then {resume}.",
     "permission_missing": "Give Devflow the permission that is named above, then {resume}.",
     "token_refused": "Give Devflow a token that GitHub takes, then {resume}.",
     "paused_by_person": "{resume} goes on from here.",

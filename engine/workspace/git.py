@@ -65,6 +65,7 @@ _OUTAGE = re.compile(
 )
 _NO_CREDENTIAL = re.compile(r"could not read (Username|Password)|Authentication failed|returned error: 401\b")
 _NO_RIGHT = re.compile(r"Permission to \S+ denied to |Write access to repository not granted")
+_NOT_THERE = re.compile(r"repository '.*' not found|does not appear to be a git repository|returned error: 404\b")
 _SHORTEST_TOKEN = 16
 _CREDENTIAL_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -252,6 +253,11 @@ def is_unauthorised(stderr: str) -> bool:
 def is_forbidden(stderr: str) -> bool:
     """Whether a network command failed because the credential, which the server takes, may not do this."""
     return _NO_RIGHT.search(stderr) is not None
+
+
+def is_missing(stderr: str) -> bool:
+    """Whether a network command failed because the repository is not there, or not for this credential."""
+    return _NOT_THERE.search(stderr) is not None
 
 
 def split_nul(output: bytes) -> list[str]:

@@ -206,7 +206,7 @@ class Mirror:
                 raise DevflowError("permission_missing", message) from error
             if "couldn't find remote ref" in reason or "not our ref" in reason:
                 raise DevflowError("base_not_found", reason) from error
-            hint = "see that the repository exists and can be read, then try again"
+            hint = "see that the repository exists and can be read, then try again, or `devflow resume RUN`"
             raise DevflowError(
                 "repository_not_found", f"the repository cannot be read: {reason}", recovery_hint=hint
             ) from error

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from engine import failpoints
 from engine.domain.errors import DevflowError, Fenced
-from engine.workspace.git import IDENTITY_EMAIL, Git, GitFailed, GitResult, is_forbidden
+from engine.workspace.git import IDENTITY_EMAIL, Git, GitFailed, GitResult, is_forbidden, is_missing
 from engine.workspace.mirror import Mirror
 
 RUN_TRAILER = "Devflow-Run"
@@ -31,15 +31,15 @@ async def push(mirror: Mirror, branch: str, new: str, *, expected: str | None) -
     """Move the run's branch in the repository from `expected` (None: it does not exist) to the commit `new`.
 
     Where it is at `new` already, nothing happens. Raises `push_conflict` where somebody else moved it, `push_rejected`
-    with the repository's words where a hook or rule refuses, `github_unavailable` where it cannot be reached now,
-    `storage_full`.
+    with the repository's words where a hook or rule refuses, `repository_not_found` where there is none any more,
+    `github_unavailable` where it cannot be reached now, `storage_full`.
     """
     await _push(mirror, branch, new, expected)
 
 
 async def delete_branch(mirror: Mirror, branch: str, *, expected: str) -> None:
     """Delete the run's branch in the repository and in the mirror, if it is at `expected`; errors as in `push`."""
-    if await _head_of_remote(mirror, branch) is not None:
+    if await mirror.head_of_remote(branch) is not None:
         await _push(mirror, branch, "", expected)
     await forget_branch(mirror, branch)
 
@@ -56,10 +56,10 @@ async def drop_unrecorded(
 
     `recorded` is the run's head and `pushed` where its branch in the repository is, both as the database has them
     (`pushed` None: there is no branch yet). Raises `push_conflict` where anybody else's commit is there, `Fenced` where
-    a later epoch's is, `push_rejected` where the repository cannot be reached.
+    a later epoch's is, `repository_not_found` where there is no repository.
     """
     ref = f"refs/heads/{branch}"
-    there = await _head_of_remote(mirror, branch)
+    there = await mirror.head_of_remote(branch)
     if there is not None:
         await mirror.fetch(branch, there)
     here = await mirror.git.ref(ref)
@@ -111,15 +111,6 @@ def conflict(what: str, last: str | None) -> DevflowError:
     return DevflowError("push_conflict", f"{what}; the run's last commit on it is {last}")
 
 
-async def _head_of_remote(mirror: Mirror, branch: str) -> str | None:
-    try:
-        return await mirror.head_of_remote(branch)
-    except DevflowError as error:
-        if error.code != "repository_not_found":
-            raise
-        raise _unreachable(error.message) from error
-
-
 async def _set_ref(git: Git, ref: str, new: str, before: str | None) -> None:
     try:
         await git.run("update-ref", "--no-deref", ref, new, before or "0" * 40)
@@ -158,18 +149,16 @@ def _refusal(mirror: Mirror, branch: str, expected: str | None, result: GitResul
             message = "the repository refuses the push: the credential lacks the permission `contents: write`"
             hint = "add `contents: write` to `permissions:` of the workflow, or give the token or App that right"
             return DevflowError("permission_missing", message, recovery_hint=hint)
-        return _unreachable(said)
+        hint = "see that the repository is there and may be written to, then `devflow resume RUN`"
+        if is_missing(result.stderr):
+            return DevflowError("repository_not_found", f"the repository is not there: {said}", recovery_hint=hint)
+        return DevflowError("push_rejected", f"the repository does not take the push: {said}", recovery_hint=hint)
     reason = rows[0][-1]
     told = [line.removeprefix("remote:").strip() for line in result.stderr.splitlines() if line.startswith("remote:")]
     if _CONFLICT.search(" ".join([reason, result.stderr])):
         return conflict(f"somebody else moved the branch {branch}: {reason}", expected)
     words = "; ".join(line for line in told if line)[:1000]
     return DevflowError("push_rejected", f"{reason}{': ' if words else ''}{words}")
-
-
-def _unreachable(reason: str) -> DevflowError:
-    hint = "see that the repository is there and may be written to, then `devflow resume RUN`"
-    return DevflowError("push_rejected", f"the repository does not take the push: {reason}", recovery_hint=hint)
 
 
 def _is_foreign(url: str) -> bool:

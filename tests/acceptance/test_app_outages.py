@@ -197,8 +197,9 @@ async def test_a_key_that_github_does_not_take_for_a_while_loses_nothing(tmp_pat
         await assert_done(on, issue)
 
 
+@pytest.mark.parametrize("how", ["uninstalled", "deleted"])
 async def test_a_repository_that_goes_in_mid_run_stops_its_run_and_is_left_alone(
-    tmp_path: Path, database_url: str
+    how: str, tmp_path: Path, database_url: str
 ) -> None:
     turns = TURNS | {"change/1/1": [[call("run_command", command="sleep 1")], *TURNS["change/1/1"]]}
     async with opened(tmp_path, database_url, turns=turns) as (on, clock):
@@ -207,7 +208,10 @@ async def test_a_repository_that_goes_in_mid_run_stops_its_run_and_is_left_alone
         while await on.state(issue) is not RunState.EXECUTING:
             await asyncio.sleep(0.02)
         on.github.hold()  # what GitHub says of it does not come
-        on.github.uninstall(on.repository)
+        if how == "deleted":
+            on.repository.delete(on.ada)
+        else:
+            on.github.uninstall(on.repository)
         while await on.state(issue) is RunState.EXECUTING:
             await asyncio.sleep(0.05)
         run = await on.run(issue)

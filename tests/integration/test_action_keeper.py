@@ -233,7 +233,7 @@ async def test_a_holder_that_cannot_keep_anything_for_too_long_gives_up(
     place.clock.step(31)
     with pytest.raises(DevflowError) as lost:
         await keeping
-    assert lost.value.code in ("fenced", "push_rejected")
+    assert lost.value.code in ("fenced", "repository_not_found")
 
 
 async def test_a_state_that_cannot_be_used_is_left_as_it_is(place: Place, database: Database) -> None:

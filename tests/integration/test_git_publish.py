@@ -187,10 +187,11 @@ async def test_a_branch_whose_name_is_a_folder_of_ours_is_a_rejection(bench: Git
 async def test_a_repository_that_is_gone_pauses_the_run_instead_of_ending_it(bench: GitBench) -> None:
     commit = await work(bench, bench.base, "one")
     bench.source.rename(bench.root / "moved")
-    with pytest.raises(DevflowError) as caught:
-        await bench.push(commit, None)
-    assert caught.value.code == "push_rejected"
-    assert "resume" in caught.value.recovery_hint
+    for publishing in (lambda: bench.push(commit, None), lambda: bench.drop(bench.base, None, epoch=1)):
+        with pytest.raises(DevflowError) as caught:
+            await publishing()
+        assert caught.value.code == "repository_not_found"
+        assert "resume" in caught.value.recovery_hint
 
 
 async def test_a_credential_travels_in_the_environment_and_in_no_message(bench: GitBench) -> None:
