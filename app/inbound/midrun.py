@@ -114,7 +114,8 @@ ROWS: tuple[Row, ...] = (
         "somebody pushes to its branch, beside what is asked about",
         (events.Pushed, events.PullSynchronized),
         Effect.NOTHING,
-        "The question stands, and the run goes on from there.",
+        "The question stands, and the run goes on from there. While a phase is at work, the run pauses instead, and "
+        "says to which commit the branch has to go back.",
     ),
     Row(
         "pushed_content",

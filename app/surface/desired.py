@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, field, replace
 from uuid import UUID
 
 from app.github.shapes import CheckStatus, Conclusion, MinimiseReason
-from app.surface import ending, gate, progress, texts
+from app.surface import ending, gate, progress, replies, texts
 from app.surface.render import marker
+from app.surface.replies import Say
 from app.surface.view import GateView, Links, RunView
 from engine.domain.errors import DevflowError
 from engine.domain.states import PhaseState, RequestState, RunState
@@ -90,7 +91,8 @@ class Shown:
     """What is known to be visible already: the pull request's number, commits with a check run, gates' comments.
 
     `gates` has the address of each gate's comment by the key of its surface, `refusals` the keys of the surfaces that
-    tell of a missing right. `pull_refused` is what GitHub said where it refuses the pull request for anything else.
+    tell of a missing right. `pull_refused` is what GitHub said where it refuses the pull request for anything else,
+    `other_head` the commit at which somebody has put the branch, and which the run has not taken up.
     """
 
     pull: int | None = None
@@ -98,6 +100,7 @@ class Shown:
     gates: Mapping[str, str] = field(default_factory=dict)
     refusals: tuple[str, ...] = ()
     pull_refused: str | None = None
+    other_head: str | None = None
 
 
 def pull_surface(view: RunView, links: Links) -> Surface | None:
@@ -200,10 +203,12 @@ def _end(view: RunView, links: Links, shown: Shown) -> Iterable[Surface]:
 def _checks(view: RunView, links: Links, shown: Shown) -> Iterable[Surface]:
     head = view.head_sha if view.publishes and not view.discarded else None
     for sha in shown.checked:
-        if sha != head:
+        if sha not in (head, shown.other_head):
             yield Surface(_check_key(view, sha), _overtaken(sha), create=False)
     if head is None:
         return
+    if shown.other_head is not None:
+        yield Surface(_check_key(view, shown.other_head), _not_taken_up(view, shown.other_head, head))
     closed = view.report is not None or not view.state.terminal
     status, conclusion = _CHECK_STATES[view.state if closed else RunState.EXECUTING]
     url = links.pull_url(shown.pull) if shown.pull is not None else links.issue_url(view.issue_number)
@@ -224,6 +229,13 @@ def _overtaken(sha: str) -> Check:
     # it does not name the newest commit, or each commit would change the checks of all commits before it
     summary = "The branch has moved on; see the check of its newest commit."
     return Check(sha, "completed", "neutral", "Overtaken by a newer commit", summary)
+
+
+def _not_taken_up(view: RunView, sha: str, own: str) -> Check:
+    asks = view.pending is not None and not view.pending.outside
+    summary = replies.not_taken_up(own, asks=asks, over=view.state.terminal, say=Say(view.prefixed))
+    conclusion: Conclusion = "neutral" if view.state.terminal else "action_required"
+    return Check(sha, "completed", conclusion, replies.NOT_TAKEN_UP, summary)
 
 
 def _done(view: RunView) -> bool:

@@ -27,6 +27,7 @@ from app.surface.desired import (
     surfaces,
 )
 from app.surface.hands import AS_STATUS, CheckHand, CommentHand, PullHand
+from app.surface.heads import other_head
 from app.surface.reading import read_view
 from app.surface.view import Links, RunView
 from engine.domain.errors import DevflowError, Fenced
@@ -199,6 +200,7 @@ class Projector:
             pull=pull,
             pull_refused=next(filter(None, map(refused_for, pulls)), None),
             checked=tuple(row["target"]["sha"] for row in checks),
+            other_head=other_head(known, view.run_id, view.head_sha),
             gates={row["surface_key"]: _address(links, row, pull) for row in comments},
             refusals=tuple(
                 row["surface_key"] for row in comments if row["surface_key"].startswith(refusals_prefix(view.run_id))

@@ -17,6 +17,7 @@ from engine.domain.states import RunState
 MAX_PROBLEMS = 5
 _OPERATOR = "Whoever operates this Devflow server has to see to that; then put the label on again."
 _AGAIN = "Put the label on again when that is done."
+NOT_TAKEN_UP = "Changed by hand, and not taken up"
 # What to do about a start that was refused, by the error's code.
 _START_HINTS = {
     "config_invalid": f"Mend {code(CONFIG_PATH)} or the file named above on the default branch. {_AGAIN}",
@@ -191,6 +192,25 @@ def edited_artifact_invalid(login: str, error: DevflowError, say: Say) -> str:
     return (
         f"{mention(login)}, {_what(error, capital=False)}\n\n"
         f"The question stands as it was. Mend the file on the branch, or answer {say('revise', '<feedback>')}."
+    )
+
+
+def not_taken_up(own: str, *, asks: bool, over: bool, say: Say) -> str:
+    """Return why a run does not go on from a commit that somebody has pushed; `own` is its last one.
+
+    `asks`: it is at a gate that still asks about `own`; `over`: it has ended.
+    """
+    if over:
+        return f"Somebody pushed this commit, and the run has ended without it. The run's last commit is {code(own)}."
+    if asks:
+        return (
+            "Somebody pushed this commit, and what it makes of the result is not valid. "
+            f"The gate still asks about {code(own)}: mend the file on the branch, or answer "
+            f"{say('revise', '<feedback>')}."
+        )
+    return (
+        "Somebody pushed this commit while the run was at work, and the run cannot go on from it. "
+        f"Put the branch back to {code(own)}, the run's last commit; if the run has paused by then, {say('resume')}."
     )
 
 

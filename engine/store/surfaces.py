@@ -82,6 +82,20 @@ async def record(
     await _put(tx, repository_id, surface_key, values)
 
 
+async def note(
+    tx: Transaction,
+    repository_id: int,
+    surface_key: str,
+    *,
+    run_id: UUID,
+    kind: str,
+    target: dict[str, Any],
+    facts: dict[str, Any],
+) -> None:
+    """Remember something that is to be shown with others, and has nothing at the host by this key."""
+    await _put(tx, repository_id, surface_key, {"run_id": run_id, "kind": kind, "target": target, "facts": facts})
+
+
 async def withdraw(tx: Transaction, repository_id: int, surface_key: str) -> None:
     """Write down that the creation which was about to be tried has made nothing."""
     await tx.execute(update(table).where(_is(repository_id, surface_key)).values(attempted_at=None))

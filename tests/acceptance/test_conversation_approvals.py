@@ -174,6 +174,10 @@ async def test_an_edit_that_is_no_valid_artifact_is_explained_and_cannot_be_appr
         await play.settled()
         (reply,) = play.replies(issue)
         assert "@ada, the artifact of phase spec was changed" in reply and "risks" in reply
+        invalid = pull.head_sha
+        (check,) = play.repository.checks(invalid)
+        assert (check.name, check.conclusion) == ("devflow", "action_required")
+        assert "not valid" in (check.summary or "") and run["head_sha"] in (check.summary or "")
 
         for answer in (pull.review(play.ada, "approve"), issue.comment(play.ada, "/approve")):
             await play.settled()
@@ -184,6 +188,10 @@ async def test_an_edit_that_is_no_valid_artifact_is_explained_and_cannot_be_appr
         await edited(play, issue, '"risks": "none, @octo"', '"risks": ["It may be slow."]')
         await play.settled()
         assert "It may be slow." in shown(play, run, "gate")[-1].body
+        assert [play.repository.checks(sha)[0].conclusion for sha in (invalid, pull.head_sha)] == [
+            "neutral",
+            "action_required",
+        ]
         issue.comment(play.ada, "/approve")
         await play.settled()
         assert await play.state(issue) == RunState.COMPLETED

@@ -64,6 +64,7 @@ async def test_a_branch_that_is_moved_at_work_is_put_back_to_where_the_pause_say
         await at_work(play, tmp_path)
         play.repository.commit("main", {"other.txt": "new\n"}, play.ada)
         moved = pull.update_branch(play.ada)
+        await play.until(lambda: play.repository.checks(moved))
         let_go(tmp_path)
         await play.settled()
         issue.comment(play.ada, "/resume")  # as if nothing were the matter
@@ -75,11 +76,14 @@ async def test_a_branch_that_is_moved_at_work_is_put_back_to_where_the_pause_say
             assert f"the run's last commit on it is {good}" in stop.body
             assert "Put it back to the run's last commit" in stop.body or "went on" in stop.body
         assert moved in shown(play, run, "stop")[-1].body
+        (check,) = play.repository.checks(moved)
+        assert check.conclusion == "action_required" and f"back to `{good}`" in (check.summary or "")
 
         play.repository.force_push(run["branch"], good, play.ada)
         issue.comment(play.ada, "/resume")
         await play.settled()
         assert await play.state(issue) == RunState.COMPLETED
+        assert (check.conclusion, play.repository.checks(pull.head_sha)[0].conclusion) == ("neutral", "success")
 
 
 async def test_a_pull_request_that_people_merge_at_a_gate_ends_the_run(tmp_path: Path, database_url: str) -> None:

@@ -180,7 +180,7 @@ async def _assert_no_storm(play: Stage, rows: list[RowMapping]) -> None:
         if "git-" not in one.path and "access_tokens" not in one.path
     ]
     overtaken = Counter(one.path for one in play.github.calls("PATCH", "/check-runs/") if _is_neutral(one.body))
-    assert max(overtaken.values(), default=0) <= 1
+    assert max(overtaken.values(), default=0) <= 1 + sum(one.event == "push" for one in acts)  # back and forth by hand
     assert len(writes) <= _EDITS_A_STEP + steps * 2 + len(acts) * 3, Counter((w.method, w.path) for w in writes)
 
 

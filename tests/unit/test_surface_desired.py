@@ -21,6 +21,7 @@ from app.surface.desired import (
     reply,
     surfaces,
 )
+from app.surface.heads import other_head
 from app.surface.render import marker, marker_of
 from app.surface.view import DecisionView, RunView
 from engine.domain.states import Action, PhaseState, RequestState, RunState
@@ -232,6 +233,29 @@ def test_an_older_heads_check_is_ended_as_neutral() -> None:
     assert isinstance(old.content, Check)
     assert (old.content.status, old.content.conclusion, old.create) == ("completed", "neutral", False)
     assert isinstance(shown[f"check/{HEAD}"].content, Check)
+
+
+@pytest.mark.parametrize(
+    ("state", "conclusion", "said"),
+    [
+        ("at a gate", "action_required", "not valid"),
+        ("executing", "action_required", f"back to `{SPEC_COMMIT}`"),
+        ("aborted", "neutral", "has ended without it"),
+    ],
+)
+def test_a_commit_that_the_run_has_not_taken_up_has_a_check_of_its_own(state: str, conclusion: str, said: str) -> None:
+    by_hand = "9" * 40
+    view = replace(STATES[state], head_sha=SPEC_COMMIT)
+    row = {"surface_key": f"run/{RUN}/check/branch", "facts": {"beside": SPEC_COMMIT}, "target": {"sha": by_hand}}
+    assert other_head([row], RUN, SPEC_COMMIT) == by_hand  # type: ignore[list-item]
+    assert other_head([row], RUN, HEAD) is None, "the run has gone on since"  # type: ignore[list-item]
+
+    shown = everything(view, Shown(13, checked=(by_hand,), other_head=by_hand))
+
+    check, own = shown[f"check/{by_hand}"].content, shown[f"check/{SPEC_COMMIT}"].content
+    assert isinstance(check, Check)
+    assert (check.status, check.conclusion, said in check.summary) == ("completed", conclusion, True)
+    assert own == everything(view)[f"check/{SPEC_COMMIT}"].content
 
 
 def test_the_same_view_gives_the_same_surfaces() -> None:
