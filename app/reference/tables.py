@@ -205,7 +205,8 @@ def comment_commands() -> str:
 
 def midrun_events() -> str:
     """Return what may happen on GitHub in mid-run, and what it does to the run."""
-    return table(("what happens", "the run", ""), midrun.table())
+    head = ("what happens", "at a gate", "while it works", "")
+    return table(head, midrun.table())
 
 
 def _keys_of(models: dict[str, type[BaseModel]]) -> Callable[[], str]:

@@ -132,6 +132,14 @@ class Pull(Issue):
                 self._happened("convert_to_draft", by)
                 webhooks.on_issue(self, "converted_to_draft", by)
 
+    def change_base(self, by: User, base: str) -> None:
+        """Have it go into another branch."""
+        with self.repository.world.lock:
+            changes = {"base": {"ref": {"from": self.base_ref}, "sha": {"from": self.base_sha}}}
+            self.base_ref, self.base_sha = base, self.repository.head(base)
+            self._happened("base_ref_changed", by)
+            webhooks.on_issue(self, "edited", by, changes=changes)
+
     def update_branch(self, by: User) -> str:
         """Merge the base branch into the head, as the button "Update branch" does; returns the new head."""
         with self.repository.world.lock:

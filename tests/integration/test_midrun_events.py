@@ -1,222 +1,141 @@
-"""Everything that may happen on GitHub in mid-run, row by row of the table that the documentation shows."""
+"""Everything that may happen on GitHub in mid-run, row by row of the table that the documentation shows.
 
-import inspect
-from collections.abc import Awaitable, Callable
+What shall do nothing happens to one run, one after the other; whatever else happens, to a run each. All of that twice:
+to runs that wait at a gate, and to runs whose agents stand still in the middle of their work.
+"""
+
 from pathlib import Path
+from typing import Any
 
 import pytest
+from githubkit_schemas.latest import webhooks
 
-from app.github import events
 from app.inbound.midrun import ROWS, Effect, Row
 from engine.domain.states import RunState
 from tests.github_double import Issue
-from tests.support.stage import Stage, stage
+from tests.support.engines import phase
+from tests.support.happenings import ALONE, HAPPENINGS, suspended, transferred_away
+from tests.support.stage import PHASES, TURNS, Stage, stage
+from tests.support.standstill import Standstill
 
-Happening = Callable[[Stage, Issue], Awaitable[None]]
-
-
-async def labelled(play: Stage, issue: Issue) -> None:
-    issue.label(play.ada, "devflow:small")
-
-
-async def unlabelled(play: Stage, issue: Issue) -> None:
-    issue.unlabel(play.ada, "devflow")
-
-
-async def edited(play: Stage, issue: Issue) -> None:
-    issue.edit(play.outsider, title="Something else", body="Something else.")
+GITHUB_APP_PAGE = Path(__file__).parents[2] / "docs" / "github-app.md"
+# What every App is told of, whatever it has subscribed to.
+UNASKED = ("installation", "installation_repositories", "github_app_authorization")
+AT_WORK = (phase("change", gates=["change_approval"]),)
+ROOM = {"worker_slots": 64, "max_concurrent_runs": 64, "max_concurrent_runs_per_repository": 64}
+LONG = 200.0
 
 
-async def closed(play: Stage, issue: Issue) -> None:
-    issue.close(play.outsider)
+def test_every_event_and_action_that_github_can_tell_the_app_has_its_row() -> None:
+    (line,) = [line for line in GITHUB_APP_PAGE.read_text().splitlines() if line.startswith("| Subscribe to events |")]
+    events = [name.strip().lower().replace(" ", "_") for name in line.split("|")[2].split(",")]
+    every = set()
+    for event in (*events, *UNASKED):
+        actions = getattr(webhooks, f"{event}_action_types")
+        every |= {f"{event}.{action}" for action in actions} if isinstance(actions, dict) else {event}
 
-
-async def reopened(play: Stage, issue: Issue) -> None:
-    # both are under way when the first is handled, so that the issue is open by then
-    play.github.hold()
-    issue.close(play.ada)
-    issue.reopen(play.ada)
-    play.github.release()
-
-
-async def deleted(play: Stage, issue: Issue) -> None:
-    payload = next(one for one in play.github.deliveries if one.payload.get("action") == "labeled").payload
-    play.github.send("issues", {**payload, "action": "deleted"})
-
-
-async def commented(play: Stage, issue: Issue) -> None:
-    issue.comment(play.ada, "/approve")
-
-
-async def comment_edited(play: Stage, issue: Issue) -> None:
-    comment = issue.comment(play.ada, "I think so.")
-    issue.edit_comment(play.ada, comment, "/approve")
-
-
-async def comment_deleted(play: Stage, issue: Issue) -> None:
-    (status, *_) = play.ours(issue)
-    issue.delete_comment(play.ada, status)
-
-
-async def reviewed(play: Stage, issue: Issue) -> None:
-    (await play.pull(issue)).review(play.ada, "approve")
-
-
-async def review_dismissed(play: Stage, issue: Issue) -> None:
-    pull = await play.pull(issue)
-    review = pull.review(play.outsider, "approve")
-    pull.dismiss_review(play.ada, review)
-
-
-async def pushed_beside(play: Stage, issue: Issue) -> None:
-    play.repository.commit((await play.run(issue))["branch"], {"notes.txt": "Mine.\n"}, play.ada)
-
-
-async def pushed_content(play: Stage, issue: Issue) -> None:
-    run = await play.run(issue)
-    path = f".devflow/runs/{run['run_id']}/spec.json"
-    before = play.repository.read(run["branch"], path)
-    assert before is not None
-    play.repository.commit(run["branch"], {path: before.replace("Change the constant", "Compute it")}, play.ada)
-
-
-async def branch_deleted(play: Stage, issue: Issue) -> None:
-    play.repository.delete_branch((await play.run(issue))["branch"], play.ada)
-
-
-async def pull_labelled(play: Stage, issue: Issue) -> None:
-    (await play.pull(issue)).label(play.ada, "devflow")
-
-
-async def pull_closed(play: Stage, issue: Issue) -> None:
-    (await play.pull(issue)).close(play.ada)
-
-
-async def pull_reopened(play: Stage, issue: Issue) -> None:
-    play.github.hold()
-    pull = await play.pull(issue)
-    pull.close(play.ada)
-    pull.reopen(play.ada)
-    play.github.release()
-
-
-async def check_rerequested(play: Stage, issue: Issue) -> None:
-    payload = next(one for one in play.github.deliveries if one.payload.get("action") == "labeled").payload
-    head = (await play.pull(issue)).head_sha
-    check = {"head_sha": head, "external_id": "x", "id": 1}
-    play.github.send("check_run", {**payload, "action": "rerequested", "check_run": check})
-
-
-async def uninstalled(play: Stage, issue: Issue) -> None:
-    play.github.uninstall(play.repository)
-
-
-async def repository_deleted(play: Stage, issue: Issue) -> None:
-    play.repository.delete(play.ada)
-
-
-async def renamed(play: Stage, issue: Issue) -> None:
-    play.repository.rename("octo/replies", play.ada)
-
-
-HAPPENINGS: dict[str, Happening] = {
-    one.__name__: one
-    for one in (
-        labelled,
-        unlabelled,
-        edited,
-        closed,
-        reopened,
-        deleted,
-        commented,
-        comment_edited,
-        comment_deleted,
-        reviewed,
-        review_dismissed,
-        pushed_beside,
-        pushed_content,
-        branch_deleted,
-        pull_labelled,
-        pull_closed,
-        pull_reopened,
-        check_rerequested,
-        uninstalled,
-        repository_deleted,
-        renamed,
-    )
-}
-
-
-def test_every_event_that_is_read_has_its_row() -> None:
-    known = {
-        kind
-        for _, kind in inspect.getmembers(events, inspect.isclass)
-        if issubclass(kind, events.Event) and not kind.__subclasses__()
-    }
-
-    assert known - {kind for row in ROWS for kind in row.kinds} == set()
+    assert {told for row in ROWS for told in row.told_by} == every
     assert [row.key for row in ROWS] == list(HAPPENINGS)
+    assert len(every) > 70
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)
-async def test_what_happens_in_mid_run_does_what_the_table_says(tmp_path: Path, database_url: str, row: Row) -> None:
-    async with stage(tmp_path, database_url) as play:
-        issue, run = await play.labelled()
-        (asked,) = await play.host.engine.requests(run["run_id"])
+async def tell(play: Stage, issue: Issue, row: Row) -> None:
+    """Send what a row names and the double has not told by itself, as if it were about this issue and its pull."""
+    told = {f"{one.event}.{one.action}" for one in play.github.deliveries} | {"push", "delete"}
+    for name in row.told_by:
+        if name not in told:
+            event, _, action = name.partition(".")
+            play.github.send(event, await _payload(play, issue, event) | ({"action": action} if action else {}))
 
-        await HAPPENINGS[row.key](play, issue)
-        await play.settled()
 
-        now = await play.run(issue, run["number"])
-        requests = await play.host.engine.requests(run["run_id"])
-        expected = {
-            Effect.NOTHING: (RunState.AWAITING_APPROVAL, ["pending"]),
-            Effect.ENDS: (RunState.ABORTED, ["aborted"]),
-            Effect.DECIDES: (RunState.COMPLETED, ["approved"]),
-            Effect.ASKS_ANEW: (RunState.AWAITING_APPROVAL, ["superseded", "pending"]),
-        }
-        assert (now["state"], [one["state"] for one in requests]) == expected[row.effect]
-        assert requests[0]["request_id"] == asked["request_id"]
-        assert len(await play.runs(issue)) == 1
+async def _payload(play: Stage, issue: Issue, event: str) -> dict[str, Any]:
+    like = {"check_run": "pull_request", "check_suite": "pull_request", "github_app_authorization": "installation"}
+    payloads = [one.payload for one in play.github.deliveries if one.event == like.get(event, event)]
+    payload: dict[str, Any] = payloads[-1]
+    if event in ("check_run", "check_suite"):
+        pull = await play.pull(issue)
+        payload = payload | {event: {"head_sha": pull.head_sha, "external_id": "x", "id": 1}}
+        del payload["pull_request"]
+    return payload
+
+
+async def _began(play: Stage, still: Standstill | None, *places: Stage) -> list[Issue]:
+    """Label an issue in each place, and wait until all of their runs are at the gate or at work."""
+    issues = []
+    for place in places:
+        issues.append(place.issue())
+        issues[-1].label(place.ada, "devflow")
+    if still is None:
+        await play.settled(LONG)
+    else:
+        await still.reached(len(places))
+        await play.heard(LONG)
+        repositories = {place.repository for place in places}
+        await play.until(lambda: sum(len(one.pulls) for one in repositories) == len(places), LONG)
+    return issues
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("state", ["at_gate", "at_work"])
+async def test_what_happens_in_mid_run_does_what_the_table_says(tmp_path: Path, database_url: str, state: str) -> None:
+    still = Standstill(tmp_path) if state == "at_work" else None
+    turns = TURNS if still is None else TURNS | {"change/1/1": [[still.call], *TURNS["change/1/1"]]}
+    phases = PHASES if still is None else AT_WORK
+    resting = RunState.AWAITING_APPROVAL if still is None else RunState.EXECUTING
+    async with stage(tmp_path, database_url, turns=turns, phases=phases, settings=ROOM) as play:
+        quiet = [row for row in ROWS if getattr(row, state) is Effect.NOTHING]
+        loud = [(row, one) for row in ROWS if getattr(row, state) is not Effect.NOTHING for one in HAPPENINGS[row.key]]
+        loud += [(row, transferred_away) for row in ROWS if row.key == "transferred"]  # its sentence says what it does
+        places = [
+            play.elsewhere(f"owner-{number}/answers") if one in ALONE else play for number, (_, one) in enumerate(loud)
+        ]
+        calm = play.elsewhere("calm/answers")
+        unmoved, *issues = await _began(play, still, calm, *places)
+
+        for row in quiet:
+            for one in HAPPENINGS[row.key]:
+                await one(calm, unmoved)
+                await tell(calm, unmoved, row)
+                await (play.settled(LONG) if still is None else play.heard(LONG))
+                (run,) = await calm.runs(unmoved)
+                assert (run["state"], run["requested_action"]) == (resting, None), row.key
+        for place, (_, one), issue in zip(places, loud, issues, strict=True):
+            await one(place, issue)
+        await play.heard(LONG)
+        if still is not None:
+            still.let_go()
+        await play.settled(LONG)
+
+        wrong = {}
+        for place, (row, one), issue in zip(places, loud, issues, strict=True):
+            effect = Effect.ENDS if one is transferred_away else getattr(row, state)
+            found, code = await _seen(place, issue)
+            # a row says with which error a run stops, where nobody has told it to stop
+            if found not in _EXPECTED[effect] or f"`{code}`" not in f"{row.does} `paused_by_person` `None`":
+                wrong[one.__name__] = (found, code)
+        assert wrong == {}
+        assert await _seen(calm, unmoved) == ((RunState.AWAITING_APPROVAL, ["pending"]), None)
         assert not [outcome for outcome in await play.outcomes() if outcome[1] in ("failed", "unreadable")]
+        # the one that nothing moved goes on to its end; one that lost the App for a while can be tried again
+        unmoved.comment(play.ada, "/approve")
+        lost = [one for _, one in loud].index(suspended)
+        play.github.unsuspend(places[lost].repository)
+        issues[lost].comment(play.ada, "/retry")
+        await play.settled(LONG)
+        assert await calm.state(unmoved) == RunState.COMPLETED
+        assert await places[lost].state(issues[lost]) == RunState.AWAITING_APPROVAL
 
 
-async def test_a_renamed_repository_keeps_its_run_and_lets_it_go_on(tmp_path: Path, database_url: str) -> None:
-    async with stage(tmp_path, database_url) as play:
-        issue, _ = await play.labelled()
-        play.repository.rename("octo/replies", play.ada)
-        await play.settled()
-        issue.comment(play.ada, "/approve")
-        await play.settled()
-
-        assert await play.state(issue) == RunState.COMPLETED
+async def _seen(place: Stage, issue: Issue) -> tuple[tuple[RunState, list[str]], str | None]:
+    """Return the state of the issue's one run with the states of its questions, and its error."""
+    (run,) = await place.runs(issue)
+    asked = [one["state"] for one in await place.host.engine.requests(run["run_id"])]
+    return (RunState(run["state"]), asked), run["error_code"]
 
 
-async def test_a_suspended_app_ends_its_runs_and_works_again_afterwards(tmp_path: Path, database_url: str) -> None:
-    async with stage(tmp_path, database_url) as play:
-        issue, _ = await play.labelled()
-        play.github.suspend(play.repository)
-        await play.settled()
-        between = await play.state(issue)
-        play.github.unsuspend(play.repository)
-        await play.settled()
-        issue.comment(play.ada, "/retry")
-        await play.settled()
-
-        assert (between, await play.state(issue)) == (RunState.ABORTED, RunState.AWAITING_APPROVAL)
-
-
-async def test_a_push_to_another_branch_and_a_strangers_pull_request_are_nobodys_business(
-    tmp_path: Path, database_url: str
-) -> None:
-    async with stage(tmp_path, database_url) as play:
-        issue, _ = await play.labelled()
-        play.repository.commit("feature", {"x": "y"}, play.ada)
-        mine = play.repository.open_pull(play.ada, "Mine", "feature")
-        mine.review(play.outsider, "approve")
-        mine.close(play.ada)
-        play.repository.delete_branch("feature", play.ada)
-        await play.settled()
-
-        assert await play.state(issue) == RunState.AWAITING_APPROVAL
-        assert play.ours(mine) == []
+_EXPECTED: dict[Effect, list[tuple[RunState, list[str]]]] = {
+    Effect.ENDS: [(RunState.ABORTED, ["aborted"]), (RunState.ABORTED, [])],
+    Effect.PAUSES: [(RunState.PAUSED, ["pending"]), (RunState.PAUSED, [])],
+    Effect.DECIDES: [(RunState.COMPLETED, ["approved"])],
+    Effect.ASKS_ANEW: [(RunState.AWAITING_APPROVAL, ["superseded", "pending"])],
+}

@@ -7,8 +7,8 @@ happened, and the issue and the pull request are looked at as a person would.
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ class Stage:
     ada: User
     outsider: User
     bot: str
-    _parts: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    files: dict[str, str]
 
     @property
     def database(self) -> Database:
@@ -97,6 +97,12 @@ class Stage:
     def issue(self, title: str = "The answer is wrong", body: str = "answer() must return 42.") -> Issue:
         """An issue that an outsider opens."""
         return self.repository.open_issue(self.outsider, title, body)
+
+    def elsewhere(self, full_name: str) -> "Stage":
+        """The same stage with another repository of the same contents, which this one does not see."""
+        repository = self.github.repository(full_name, self.files)
+        repository.permit(self.ada, "write")
+        return replace(self, repository=repository)
 
     async def labelled(self, label: str = "devflow", by: User | None = None) -> tuple[Issue, RowMapping]:
         """An issue whose label has started a run, which waits at its first gate."""
@@ -113,8 +119,8 @@ class Stage:
     async def runs(self, issue: Issue) -> list[RowMapping]:
         """The issue's runs, oldest first."""
         async with self.database.read() as tx:
-            chosen = select(runs).where(runs.c.issue_number == issue.number).order_by(runs.c.number)
-            return await tx.all(chosen)
+            mine = (runs.c.repository_id == issue.repository.id) & (runs.c.issue_number == issue.number)
+            return await tx.all(select(runs).where(mine).order_by(runs.c.number))
 
     async def state(self, issue: Issue) -> RunState:
         """The state of the issue's newest run."""
@@ -149,9 +155,20 @@ class Stage:
         async with asyncio.timeout(seconds):
             calm = 0
             while calm < 3:
-                await asyncio.to_thread(self.github.wait_deliveries)
+                await asyncio.to_thread(self.github.wait_deliveries, seconds)
                 calm = calm + 1 if await self._is_calm() else 0
                 await asyncio.sleep(0.05)
+
+    async def heard(self, seconds: float = PATIENCE) -> None:
+        """Wait until every delivery so far is handled, while runs may be at work."""
+        waiting = select(deliveries.c.delivery_id).where(deliveries.c.state == "received").limit(1)
+        async with asyncio.timeout(seconds):
+            while True:
+                await asyncio.to_thread(self.github.wait_deliveries, seconds)
+                async with self.database.read() as tx:
+                    if await tx.maybe(waiting) is None:
+                        return
+                await asyncio.sleep(0.03)
 
     async def until(self, reached: Callable[[], object], seconds: float = PATIENCE) -> None:
         """Wait until something shows on GitHub."""
@@ -181,10 +198,11 @@ async def stage(
         "answer.py": CODE,
         ".devflow/workflows/small.yaml": workflow(*phases),
         ".github/devflow.yml": config(**configuration),
+        **(files or {}),
     }
     now = {"clock": clock.now} if clock is not None else {}
     with GitHubDouble(folder / "github", **now) as github:
-        repository = github.repository("octo/answers", given | (files or {}))
+        repository = github.repository("octo/answers", given)
         ada, outsider = github.person("ada"), github.person("mallory")
         repository.permit(ada, "write")
         app_settings = AppSettings(
@@ -202,7 +220,7 @@ async def stage(
             try:
                 async with _door(host, app_settings) as url:
                     github.webhook_url = url
-                    yield Stage(github, repository, host, ada, outsider, await host.app.bot_login())
+                    yield Stage(github, repository, host, ada, outsider, await host.app.bot_login(), given)
                     github.webhook_url = None
             finally:
                 stop.set()
