@@ -20,6 +20,7 @@ from engine.store.cluster import ROLE, Cluster
 from engine.store.database import Database
 from engine.store.installation import choose_home, find_programs, server_account
 from engine.store.migrate import upgrade
+from tests.github_double import GitHubDouble
 from tests.servers import cluster_of
 from tests.support.databases import Databases
 
@@ -43,6 +44,17 @@ def pytest_collection_finish() -> None:
     """Have the garbage collector leave alone what was imported: going through it again and again takes seconds."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_configure() -> None:
+    """Have every GitHub double's requests, answers and webhooks held against GitHub's schemas when it is closed."""
+    GitHubDouble.at_end = staticmethod(_hold_against_schemas)
+
+
+def _hold_against_schemas(github: GitHubDouble) -> None:
+    from tests.github_double.schemas import assert_all_valid
+
+    assert_all_valid(github)
 
 
 @dataclass(frozen=True)

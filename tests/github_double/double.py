@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from tests.github_double import webhooks
 from tests.github_double.faults import Faults, Limit, Plan, Secondary
@@ -23,8 +23,11 @@ class GitHubDouble:
 
     `folder` takes the git repositories, `clock` gives an aware UTC time, `webhook_url` is where deliveries go (None:
     they are kept in `deliveries`, unsent). Ids begin behind `ids_after`: two doubles that one database gets to know
-    must not share them.
+    must not share them. `at_end` is called with each double that a `with` block leaves in peace; tests have it checked
+    against GitHub's schemas there.
     """
+
+    at_end: ClassVar[Callable[["GitHubDouble"], None] | None] = None
 
     def __init__(
         self,
@@ -63,8 +66,10 @@ class GitHubDouble:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stop()
+        if kind is None and GitHubDouble.at_end is not None:
+            GitHubDouble.at_end(self)
 
     # Where it is and who is there
 

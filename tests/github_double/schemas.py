@@ -9,16 +9,18 @@ a field of a request that no schema names is an error.
 """
 
 import ast
+import datetime
 import importlib.util
 import json
 import re
 import textwrap
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from githubkit_schemas.latest import models, webhooks
 from pydantic import Field, TypeAdapter, ValidationError
@@ -40,6 +42,7 @@ _PLAIN = {
     "float": float,
     "Field": Field,
     "PYDANTIC_V2": True,
+    "_dt": datetime,
 }
 # Older paths that GitHub still serves and PyGithub still asks, under the ones that are published now.
 _PUBLISHED = {"/repos/{owner}/{repo}/statuses/{sha}": "/repos/{owner}/{repo}/commits/{ref}/statuses"}
@@ -47,11 +50,15 @@ _PUBLISHED = {"/repos/{owner}/{repo}/statuses/{sha}": "/repos/{owner}/{repo}/com
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The names of the models of one endpoint, as expressions of the client's source; None where it has no body."""
+    """The names of the models of one endpoint, as expressions of the client's source; None where it has no body.
+
+    `query` has the type of each parameter of its query; one that may be left out is `Missing[...]`.
+    """
 
     takes: str | None
     gives: str | None
     refuses: dict[int, str]
+    query: dict[str, str]
 
 
 class _Models(dict[str, Any]):
@@ -60,14 +67,17 @@ class _Models(dict[str, Any]):
 
 
 def assert_all_valid(github: GitHubDouble) -> None:
-    """Raise AssertionError with every request, answer and webhook so far that GitHub's schemas do not allow."""
+    """Raise AssertionError with every request, answer and webhook so far that GitHub's schemas do not allow.
+
+    `tests/conftest.py` has it called for every double at its end.
+    """
     problems = list(_problems(github))
     assert not problems, "against GitHub's schemas:\n" + "\n".join(problems)
 
 
 def _problems(github: GitHubDouble) -> Iterator[str]:
     for request in list(github.requests):
-        if request.template is not None:
+        if request.template is not None and request.done is not None:  # else it was cut off
             for problem in problems_of_call(request):
                 yield f"{request.method} {request.template} ({request.status}): {problem}"
     for delivery in list(github.deliveries):
@@ -88,6 +98,7 @@ def problems_of_call(request: Request) -> list[str]:
     status = request.done or 0
     if status < 400:
         found += [f"request: {each}" for each in _request_problems(endpoint, request.body)]
+        found += [f"query: {each}" for each in _query_problems(endpoint, request.query)]
     if request.answer:
         expression = endpoint.gives if status < 300 else endpoint.refuses.get(status, "BasicError")
         if expression is None:
@@ -109,7 +120,7 @@ def problems_of_webhook(event: str, body: bytes) -> list[str]:
         if action not in kinds:
             return [f"{event} has no action {action}"]
         kinds = kinds[action]
-    return _errors(_adapter_of(kinds), body)
+    return _errors(lambda: _adapter_of(kinds).validate_json(body, strict=True))
 
 
 def _request_problems(endpoint: Endpoint, body: Any) -> list[str]:
@@ -118,6 +129,18 @@ def _request_problems(endpoint: Endpoint, body: Any) -> list[str]:
     if endpoint.takes is None:
         return [] if body == {} else ["the endpoint takes no body"]
     return _check(endpoint.takes, json.dumps(body).encode(), extra="forbid")
+
+
+def _query_problems(endpoint: Endpoint, query: str) -> list[str]:
+    found = []
+    given = parse_qsl(query, keep_blank_values=True)
+    for name, value in given:
+        if name in endpoint.query:
+            found += [f"{name}{each}" for each in _check_text(endpoint.query[name], value)]
+        else:
+            found.append(f"{name}: the endpoint has no such parameter")
+    needed = {name for name, expression in endpoint.query.items() if not _may_miss(expression)}
+    return found + [f"{name}: is needed" for name in sorted(needed - {name for name, _ in given})]
 
 
 @cache
@@ -142,12 +165,21 @@ def endpoint_of(method: str, template: str) -> Endpoint | None:
     place = _places().get((method, _nameless(published)))
     if place is None:
         return None
-    source, start = place
-    start = source.index('"""', start) + 3
-    end = _BODY_ENDS.search(source, start)
-    code = ast.parse(textwrap.dedent(source[start : end.start() if end else len(source)]))
-    takes, gives, refuses = None, None, {}
+    source, at = place
+    end = _BODY_ENDS.search(source, at)
+    method_source = source[source.rindex("\n    def ", 0, at) : end.start() if end else len(source)]
+    code = ast.parse(textwrap.dedent(method_source)).body[0]
+    assert isinstance(code, ast.FunctionDef)
+    types = {each.arg: ast.unparse(each.annotation) for each in code.args.kwonlyargs if each.annotation}
+    takes, gives, refuses, query = None, None, {}, {}
     for node in ast.walk(code):
+        if (
+            isinstance(node, ast.Assign)
+            and ast.unparse(node.targets[0]) == "params"
+            and isinstance(node.value, ast.Dict)
+        ):
+            named = zip(node.value.keys, node.value.values, strict=True)
+            query = {ast.literal_eval(key): types[ast.unparse(value)] for key, value in named if key}
         if not isinstance(node, ast.Call):
             continue
         if isinstance(node.func, ast.Name) and node.func.id == "type_validate_python":
@@ -158,7 +190,7 @@ def endpoint_of(method: str, template: str) -> Endpoint | None:
             elif keyword.arg == "error_models" and isinstance(keyword.value, ast.Dict):
                 pairs = zip(keyword.value.keys, keyword.value.values, strict=True)
                 refuses = {int(ast.literal_eval(key)): ast.unparse(value) for key, value in pairs if key}
-    return Endpoint(takes, gives, refuses)
+    return Endpoint(takes, gives, refuses, query)
 
 
 def _nameless(template: str) -> str:
@@ -166,7 +198,7 @@ def _nameless(template: str) -> str:
 
 
 def _check(expression: str, body: bytes, **options: Any) -> list[str]:
-    return _errors(_adapter(expression), body, **options)
+    return _errors(lambda: _adapter(expression).validate_json(body, strict=True, **options))
 
 
 @cache
@@ -180,9 +212,18 @@ def _adapter_of(model: type) -> TypeAdapter[Any]:
     return TypeAdapter(model)
 
 
-def _errors(adapter: TypeAdapter[Any], body: bytes, **options: Any) -> list[str]:
+def _check_text(expression: str, value: str) -> list[str]:
+    kind = expression.removeprefix("Missing[").removesuffix("]") if _may_miss(expression) else expression
+    return _errors(lambda: _adapter(kind).validate_strings(value))
+
+
+def _may_miss(expression: str) -> bool:
+    return expression.startswith("Missing[")
+
+
+def _errors(validate: Callable[[], Any]) -> list[str]:
     try:
-        adapter.validate_json(body, strict=True, **options)
+        validate()
     except ValidationError as error:
         return [
             f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']} ({each['input']!r:.80})"

@@ -8,14 +8,12 @@ import pytest
 
 from tests.github_double import GitHubDouble, Repository
 from tests.github_double.clients import SteppedClock, app_client, client
-from tests.github_double.schemas import assert_all_valid
 
 
 @pytest.fixture
 def double(tmp_path: Path) -> Iterator[GitHubDouble]:
     with GitHubDouble(tmp_path, clock=SteppedClock()) as running:
         yield running
-        assert_all_valid(running)
 
 
 @pytest.fixture

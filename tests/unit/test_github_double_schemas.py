@@ -47,6 +47,24 @@ def test_refused_request_is_not_held_against_the_schema() -> None:
     assert problems_of_call(call({"content": "shrug"}, refusal, 422)) == []
 
 
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("state=open&since=2026-11-20T10:00:00Z&per_page=100&labels=a%2Cb", []),
+        ("", []),
+        ("state=ajar", ["query: state: Input should be 'open', 'closed' or 'all'"]),
+        ("per_page=many", ["query: per_page: Input should be a valid integer"]),
+        ("colour=red", ["query: colour: the endpoint has no such parameter"]),
+    ],
+)
+def test_query_is_held_against_the_parameters_of_the_endpoint(query: str, says: list[str]) -> None:
+    request = Request("GET", "/x", query, None, {}, template="/repos/{owner}/{repo}/issues", done=200, answer=b"[]")
+
+    problems = problems_of_call(request)
+
+    assert [any(problem.startswith(each) for each in says) for problem in problems] == [True] * len(says)
+
+
 def test_webhook_without_its_fields_is_found() -> None:
     body = json.dumps({"action": "labeled", "repository": {}, "sender": {}}).encode()
 
@@ -72,3 +90,6 @@ def test_table_is_read_from_the_client() -> None:
     assert endpoint is not None
     assert (endpoint.takes, endpoint.gives) == ("ReposOwnerRepoPullsPostBody", "PullRequest")
     assert endpoint.refuses[422] == "ValidationError"
+    asked = endpoint_of("GET", "/repos/{owner}/{repo}/contents/{path}")
+    assert asked is not None
+    assert asked.query == {"ref": "Missing[str]"}
