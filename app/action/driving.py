@@ -42,7 +42,7 @@ class Drive:
     ) -> None:
         """Take the step's surroundings.
 
-        In a database that others use as well, `shared` names the events that are this step's; None: all are.
+        In a database that others use as well, `shared` names the events that are this issue's; None: all are.
         """
         self._engine = engine
         self._inbox = inbox

@@ -12,6 +12,7 @@ from app.action.opening import Workshop
 from app.action.outcome import Outcome
 from app.action.packing import IssueRows
 from app.action.trust import verify
+from app.action.unhandled import unhandled
 from app.github.client import GitHubRepository
 from app.github.faults import HostFault, Refused
 from app.inbound.config import read_config
@@ -42,6 +43,7 @@ class IssueStep:
         self._delivery = delivery
         self._teller = shop.given.teller
         self._own: list[NewDelivery] = []
+        self._mine: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> Outcome:
         """Do all of it; a set `stop` ends it early, with everything kept.
@@ -125,6 +127,8 @@ class IssueStep:
             events = [*(event for event in events if event.delivery_id != self._delivery.delivery_id), self._delivery]
         await rows.take_in(events)
         self._own = events
+        left = await unhandled(rows.engine.database, self._github) if self._shop.given.is_shared else {}
+        self._mine = {delivery_id for delivery_id, number in left.items() if number == self._issue_number}
         with self._teller.group(f"What happens on issue {self._issue_number}"):
             await self._drive(keeper, rows, stop)
             await self._teller.tell_rest(rows.engine, rows.repository_id, rows.issue_number)
@@ -166,7 +170,7 @@ class IssueStep:
                 shop.clock,
                 repository_id=rows.repository_id,
                 issue_number=rows.issue_number,
-                shared={event.delivery_id for event in self._own} if shop.given.is_shared else None,
+                shared=self._mine if shop.given.is_shared else None,
             )
             ended = asyncio.Event()
             tasks = (

@@ -11,6 +11,7 @@ from app.action.issue import IssueStep
 from app.action.opening import Given, Workshop, open_workshop
 from app.action.outcome import Outcome
 from app.action.state import PREFIX, issue_of_ref, read_state
+from app.action.unhandled import unhandled
 from app.github.faults import HostFault
 from engine.domain.errors import DevflowError
 from engine.workspace import state_ref
@@ -57,7 +58,8 @@ async def _issues(shop: Workshop) -> list[int]:
     await github.facts()
     if shop.given.is_shared:
         live = await shop.engine().live_runs(github.repository_id)
-        return sorted({row["issue_number"] for row in live})
+        left = await unhandled(shop.database, github)
+        return sorted({*(row["issue_number"] for row in live), *left.values()})
     mirror = await Mirror.open(shop.settings.mirrors, github.repository_id, await shop.remote())
     found = []
     for ref in await mirror.refs_of_remote(f"{PREFIX}*"):

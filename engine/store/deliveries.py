@@ -144,6 +144,12 @@ async def waiting(
     return [row["delivery_id"] for row in await tx.all(statement) if workers.is_free(row, worker_id)]
 
 
+async def unfinished(tx: Transaction) -> list[RowMapping]:
+    """Return the deliveries that are still to be handled, whoever has them in hand, oldest first."""
+    statement = select(table).where(table.c.state == "received")
+    return await tx.all(statement.order_by(table.c.received_at, table.c.delivery_id))
+
+
 async def prune(tx: Transaction, days: float = KEEP_DAYS) -> int:
     """Delete deliveries that were finished `days` ago; returns how many. The host may repeat them for a few days."""
     old = table.c.handled_at < func.clock_timestamp() - timedelta(days=days)
