@@ -46,10 +46,10 @@ class Engine(Reader):
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings, remotes: Remotes) -> AsyncIterator["Engine"]:
+    async def open(cls, settings: Settings, remotes: Remotes, *, closes_runs: bool = True) -> AsyncIterator["Engine"]:
         """Connect to the database (the embedded one where the settings name none), migrate it, and close it at the end.
 
-        A run that has ended and whose process died before it was closed gets its report now. Raises
+        With `closes_runs`, a run that has ended and whose process died before it was closed gets its report now. Raises
         `database_unavailable` or `database_schema_newer`.
         """
         async with AsyncExitStack() as stack:
@@ -62,7 +62,8 @@ class Engine(Reader):
             database = Database(url)
             stack.push_async_callback(database.close)
             engine = cls(settings, database, remotes)
-            await engine.write_missing_reports()
+            if closes_runs:
+                await engine.write_missing_reports()
             yield engine
 
     async def start(self, request: StartRequest) -> UUID:

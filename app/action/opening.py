@@ -90,7 +90,8 @@ async def open_workshop(given: Given) -> AsyncIterator[Workshop]:
             embedded = await open_embedded(folder)
             stack.push_async_callback(_end, embedded)
             settings = replace(settings, database_url=embedded.url)
-        engine = await stack.enter_async_context(Engine.open(settings, _NoRemotes()))
+        # runs of other issues, or of repositories that this token does not show, are for others to close
+        engine = await stack.enter_async_context(Engine.open(settings, _NoRemotes(), closes_runs=False))
         clock = SystemClock()
         github = GitHubByToken(
             given.environment.token,

@@ -105,3 +105,12 @@ async def test_a_missing_report_that_cannot_be_published_is_still_written_beside
 
     assert (row["state"], row["lease_worker"]) == (RunState.COMPLETED, None)
     assert "the report could not be put on the branch" in Path(row["final_report_path"]).read_text()
+
+
+async def test_one_who_may_not_reach_every_repository_closes_no_runs(database: Database, tmp_path: Path) -> None:
+    run_id = await add_run(database, RunState.COMPLETED)
+
+    async with Engine.open(Settings(data_dir=tmp_path, database_url=database.url), LocalRemotes(), closes_runs=False):
+        pass
+
+    assert (await run_row(database, run_id))["final_report_path"] is None
