@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 
 from engine.facade import Engine
-from engine.store import deliveries, leases, snapshot, surfaces
+from engine.store import deliveries, projections, snapshot, surfaces
 from engine.store.deliveries import NewDelivery
 from engine.store.host_tables import commands
 from engine.store.host_tables import deliveries as delivery_rows
@@ -102,6 +102,7 @@ class IssueRows:
         return int(row["external_id"]) if row is not None and row["external_id"] else None
 
     async def is_live(self) -> bool:
-        """Whether a run of the issue has not ended, or something of one that has is still to be done."""
-        rows = await self.engine.runs_of_issue(self.repository_id, self.issue_number)
-        return any(row["ended_at"] is None or leases.needs_worker(row) for row in rows)
+        """Whether a run of the issue has not ended or is not fully shown, or an event is still to be handled."""
+        async with self.engine.database.read() as tx:
+            busy = await projections.unfinished_issues(tx, self.repository_id)
+            return bool(busy or await deliveries.unfinished(tx))

@@ -1,4 +1,4 @@
-"""A step without an event of an issue, on a schedule or by hand: it looks at every issue that has a live run.
+"""A step without an event of an issue, on a schedule or by hand: it looks at every issue that has something left to do.
 
 What was lost with a machine is gone on with, and what people said while no job ran is made up for. One issue that
 cannot be gone on with does not keep the others waiting.
@@ -14,6 +14,7 @@ from app.action.state import PREFIX, issue_of_ref, read_state
 from app.action.unhandled import unhandled
 from app.github.faults import HostFault
 from engine.domain.errors import DevflowError
+from engine.store import projections
 from engine.workspace import state_ref
 from engine.workspace.mirror import Mirror
 from engine.workspace.state_ref import StateMoved
@@ -37,7 +38,7 @@ async def reconcile(given: Given, stop: asyncio.Event) -> Outcome:
             wrong = outcome
     if wrong is not None:
         return wrong
-    return Outcome(f"Looked at {looked_at} of {len(numbers)} issues with a live run.")
+    return Outcome(f"Looked at {looked_at} of {len(numbers)} issues with something left to do.")
 
 
 async def _look(given: Given, number: int, stop: asyncio.Event) -> Outcome:
@@ -53,13 +54,13 @@ async def _look(given: Given, number: int, stop: asyncio.Event) -> Outcome:
 
 
 async def _issues(shop: Workshop) -> list[int]:
-    """Return the issues that have a live run."""
+    """Return the issues that have something left to do."""
     github = await shop.repository()
     await github.facts()
     if shop.given.is_shared:
-        live = await shop.engine().live_runs(github.repository_id)
-        left = await unhandled(shop.database, github)
-        return sorted({*(row["issue_number"] for row in live), *left.values()})
+        async with shop.database.read() as tx:
+            busy = await projections.unfinished_issues(tx, github.repository_id)
+        return sorted({*busy, *(await unhandled(shop.database, github)).values()})
     mirror = await Mirror.open(shop.settings.mirrors, github.repository_id, await shop.remote())
     found = []
     for ref in await mirror.refs_of_remote(f"{PREFIX}*"):
@@ -72,7 +73,11 @@ async def _issues(shop: Workshop) -> list[int]:
 async def _is_live(mirror: Mirror, ref: str, repository_id: int, number: int) -> bool:
     try:
         stored = await state_ref.read(mirror, ref)
-        return stored is not None and read_state(stored.files, repository_id, number).live
+        if stored is None:
+            return False
+        state = read_state(stored.files, repository_id, number)
+        # a step that holds it and was lost has left what it was started for, whatever was there before
+        return state.live or state.holder is not None
     except StateMoved:
         return True
     except DevflowError as error:

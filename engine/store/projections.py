@@ -9,13 +9,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, func, or_, select, update
+from sqlalchemy import RowMapping, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from engine.domain.errors import Fenced
 from engine.store import jobs, workers
 from engine.store.database import LockedRun, Transaction
 from engine.store.host_tables import projections as table
+from engine.store.tables import RUNNABLE, runs
 from engine.store.tables import workers as worker_table
 
 
@@ -97,6 +98,18 @@ async def hasten(tx: Transaction, run_ids: Sequence[UUID]) -> None:
     """Have runs shown at once that would be shown again later though nothing has gone wrong."""
     put_off = table.c.run_id.in_(run_ids) & table.c.again_at.is_not(None)
     await tx.execute(update(table).where(put_off).values(dirty=True, again_at=None))
+
+
+async def unfinished_issues(tx: Transaction, repository_id: int) -> list[int]:
+    """Return the issues with a run that has not ended, needs a worker, or is not shown as it is."""
+    left = or_(text(RUNNABLE), runs.c.ended_at.is_(None), table.c.dirty, table.c.claimed_by.is_not(None))
+    statement = (
+        select(runs.c.issue_number)
+        .select_from(runs.outerjoin(table, table.c.run_id == runs.c.run_id))
+        .where(runs.c.repository_id == repository_id, or_(left, table.c.again_at.is_not(None)))
+        .distinct()
+    )
+    return [row["issue_number"] for row in await tx.all(statement) if row["issue_number"] is not None]
 
 
 async def waiting(

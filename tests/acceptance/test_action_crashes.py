@@ -176,6 +176,16 @@ async def test_what_a_killed_step_has_left_in_a_database_is_gone_on_with(
         await assert_whole(on)
 
 
+@pytest.mark.parametrize(("point", "shared"), [("host_call.before#8", False), ("host_call.before#8", True)])
+async def test_the_schedule_shows_the_end_that_a_killed_step_has_not_shown(
+    point: str, shared: bool, tmp_path: Path, database_url: str
+) -> None:
+    async with place(tmp_path, database_url if shared else None) as on:
+        assert await hold(on, {_comment: point}, by_schedule) == 1
+
+        await assert_whole(on)
+
+
 # The three steps of a conversation make at most so many of each.
 _MOST = {"host_call": 30, "sql_commit": 80, "git_push": 20, "git_commit": 3}
 

@@ -8,10 +8,11 @@ import pytest
 from sqlalchemy import RowMapping
 
 from engine.domain.errors import Fenced
-from engine.store import jobs, projections
+from engine.domain.states import RunState
+from engine.store import jobs, projections, runs
 from engine.store.database import Database
 from engine.store.workers import WorkerIdentity
-from tests.rows import add_dead_worker, add_run, add_worker, age_worker, queued
+from tests.rows import add_dead_worker, add_run, add_worker, age_worker, queued, run_row
 
 NOW = datetime(2020, 5, 17, 12, tzinfo=UTC)  # long before the database's own time, which must not matter
 DEAD_AFTER = 30.0
@@ -230,3 +231,29 @@ async def test_the_end_of_a_run_keeps_the_doorbell_that_has_it_shown(database: D
         await jobs.forget(tx, run_id)
 
     assert await queued(database) == [bell(run_id)]
+
+
+async def test_an_issue_is_unfinished_until_its_run_has_ended_is_closed_and_is_shown(database: Database) -> None:
+    async def unfinished() -> bool:
+        async with database.read() as tx:
+            return (await run_row(database, run_id))["issue_number"] in await projections.unfinished_issues(tx, HOSTED)
+
+    worker, at = await add_worker(database), datetime.now(UTC)
+    run_id = await add_run(database, RunState.COMPLETED, repository_id=HOSTED, ended_at=at)
+    assert await unfinished(), "its report is missing"
+    async with database.locked(run_id) as tx:
+        await runs.update_run(tx, final_report_path="/report.md")
+    assert not await unfinished()
+    async with database.locked(run_id) as tx:
+        await projections.create(tx)
+    assert await unfinished()
+    await claim(database, run_id, worker)
+    assert await unfinished(), "somebody may be lost while showing it"
+    await release(database, run_id, worker, again_at=NOW)
+    assert await unfinished()
+    await claim(database, run_id, worker)
+    await release(database, run_id, worker)
+    assert not await unfinished()
+    await add_run(database, repository_id=HOSTED + 1, issue_number=99)
+    async with database.read() as tx:
+        assert await projections.unfinished_issues(tx, HOSTED) == []
