@@ -194,10 +194,11 @@ class IssueStep:
         if stopped:
             said = f"{said} The job was cancelled; the next event goes on from here.".strip()
         run = await rows.engine.run_of_issue(rows.repository_id, rows.issue_number)
-        refused = self._shop.github.refusals.errors
-        wrong = await self._mistake() if became == _BROKEN else refused[0] if refused else None
+        wrong = [await self._mistake()] if became == _BROKEN else []
+        wrong += self._shop.github.refusals.errors
+        first, others = next(iter(wrong), None), tuple(wrong[1:])
         if run is None or became == _BROKEN:
-            return Outcome(said, issue_number=self._issue_number, error=wrong)
+            return Outcome(said, issue_number=self._issue_number, error=first, other_errors=others)
         run_id: UUID = run["run_id"]
         report = None
         if run["final_report_path"] is not None and run["pushed_sha"] is not None:
@@ -205,7 +206,8 @@ class IssueStep:
         return Outcome(
             said,
             issue_number=self._issue_number,
-            error=wrong,
+            error=first,
+            other_errors=others,
             view=await read_view(rows.engine.database, run_id),
             links=self._github,
             pull_number=await rows.pull_number(run_id),

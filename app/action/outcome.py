@@ -21,7 +21,8 @@ class Outcome:
     """`handled` says in a sentence what became of the event; `view` is the issue's run, `links` its repository's.
 
     `is_ours` is False for an event that starts and answers nothing. `report` is the address, or the path, of the
-    final report. `error` is why the step could not do its work; why a run failed stands in the run.
+    final report. `error` is why the step could not do its work, `other_errors` what stood against it besides; why a run
+    failed stands in the run.
     """
 
     handled: str
@@ -32,6 +33,12 @@ class Outcome:
     pull_number: int | None = None
     report: str | None = None
     error: DevflowError | None = None
+    other_errors: tuple[DevflowError, ...] = ()
+
+    @property
+    def errors(self) -> tuple[DevflowError, ...]:
+        """Return everything that kept the step from its work, the first one first."""
+        return (*([self.error] if self.error else []), *self.other_errors)
 
     @property
     def run_id(self) -> UUID | None:

@@ -13,6 +13,7 @@ from app.action.outcome import Outcome
 from app.action.state import PREFIX, issue_of_ref, read_state
 from app.action.unhandled import unhandled
 from app.github.faults import HostFault
+from app.github.refusals import why_ended
 from engine.domain.errors import DevflowError
 from engine.store import projections
 from engine.workspace import state_ref
@@ -50,7 +51,7 @@ async def _look(given: Given, number: int, stop: asyncio.Event) -> Outcome:
     except DevflowError as error:
         return Outcome("", issue_number=number, error=error)
     except HostFault as fault:
-        return Outcome("", issue_number=number, error=DevflowError("github_unavailable", str(fault)))
+        return Outcome("", issue_number=number, error=why_ended(fault))
 
 
 async def _issues(shop: Workshop) -> list[int]:

@@ -31,8 +31,8 @@ async def run_action() -> int:
             write_summary(_file("GITHUB_STEP_SUMMARY"), summary(Outcome("", error=error)))
             return EXIT_FAILED
         outcome = await _act(environment, log)
-        if outcome.error is not None:
-            log.show_error(outcome.error)
+        for each in outcome.errors:
+            log.show_error(each)
         log.say(log_lines(outcome))
         write_outputs(environment.output, outputs(outcome))
         if outcome.is_ours:

@@ -19,7 +19,8 @@ from app.action.opening import Given, open_workshop
 from app.action.outcome import Outcome
 from app.action.reconciling import reconcile
 from app.github.event_types import CommentCreated, RepositoryEvent, ReviewSubmitted
-from app.github.faults import HostFault, RetryLater
+from app.github.faults import HostFault
+from app.github.refusals import why_ended
 from engine.domain.errors import DevflowError
 from engine.store.deliveries import NewDelivery
 
@@ -33,10 +34,8 @@ async def act(given: Given) -> Outcome:
             return await _handle(given, stop)
     except DevflowError as error:
         return Outcome("", error=error)
-    except RetryLater as fault:
-        return Outcome("", error=DevflowError("github_unavailable", f"GitHub does not answer: {fault}"))
     except HostFault as fault:
-        return Outcome("", error=DevflowError("repository_not_found", f"GitHub does not let the step do this: {fault}"))
+        return Outcome("", error=why_ended(fault))
 
 
 async def _handle(given: Given, stop: asyncio.Event) -> Outcome:

@@ -8,6 +8,7 @@ from app.surface.progress import phase_table
 from app.surface.render import code, fit, link, listed, table, words
 from app.surface.replies import Say
 from app.surface.view import Links, RunView
+from engine.domain.errors import DevflowError
 
 # The same words as in `action.yml`, in its order.
 OUTPUTS = ("run-id", "state", "pull-number", "cost-usd", "report", "error-code")
@@ -39,8 +40,7 @@ def summary(outcome: Outcome) -> str:
     head = ["### Devflow" if view is None else f"### {texts.RUN_ICONS[view.state]} {texts.headline(view)}"]
     if outcome.handled:
         head.append(words(outcome.handled, 1_000))
-    if outcome.error is not None:
-        head.append(_error(outcome))
+    head += [_error(error) for error in outcome.errors]
     if view is None or outcome.links is None:
         return fit(head, [], [], texts.MORE)
     middle = [phase_table(view, outcome.links, live=True)]
@@ -53,10 +53,7 @@ def summary(outcome: Outcome) -> str:
     return fit(head, middle, [*_facts(outcome, view), *_notes(view), _footer(outcome, view, outcome.links)], texts.MORE)
 
 
-def _error(outcome: Outcome) -> str:
-    error = outcome.error
-    if error is None:
-        return ""
+def _error(error: DevflowError) -> str:
     lines = [f"**The step could not do its work:** {words(error.message, 2_000)} ({code(error.code)})"]
     return "<br>\n".join([*lines, f"**Next:** {words(error.recovery_hint, 1_000)}"])
 

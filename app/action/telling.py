@@ -32,8 +32,8 @@ class Teller:
     def tell(self, outcome: Outcome) -> None:
         """Print what became of one issue among several."""
         self._log.say(log_lines(outcome))
-        if outcome.error is not None:
-            self._log.show_error(outcome.error)
+        for error in outcome.errors:
+            self._log.show_error(error)
 
     async def skip(self, engine: Engine, repository_id: int, issue_number: int) -> None:
         """Leave out what happened before this step."""

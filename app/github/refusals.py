@@ -6,7 +6,7 @@ asks for `errors` at the end. Other refusals, as of a comment on a locked issue,
 
 import re
 
-from app.github.faults import HostFault, Refused
+from app.github.faults import Gone, HostFault, Refused
 from engine.domain.errors import DevflowError
 
 _NEED = re.compile(r"([a-z_]{1,40})=(read|write|admin)")
@@ -46,6 +46,26 @@ def named(fault: HostFault) -> DevflowError | None:
         recovery_hint=f"add `{permission}` to `permissions:` of the workflow, or give the token or App that right",
         details={"permission": permission},
     )
+
+
+def why_ended(fault: HostFault) -> DevflowError:
+    """Return the error of work that a fault has ended: the missing right by its name, else what GitHub answered."""
+    error = named(fault)
+    if error is not None:
+        return error
+    if isinstance(fault, Gone):
+        return DevflowError(
+            "repository_not_found",
+            f"GitHub does not show this to the token: {fault}",
+            recovery_hint="see that the token is for this repository, and that what is named here is still there",
+        )
+    if isinstance(fault, Refused):
+        return DevflowError(
+            "permission_denied",
+            f"GitHub does not let this be done: {fault}",
+            recovery_hint="see whether a rule of the repository or of its organisation forbids it to the token",
+        )
+    return DevflowError("github_unavailable", f"GitHub does not answer: {fault}")
 
 
 def _for(call: str) -> str:

@@ -33,7 +33,7 @@ class ActionError(ValueError):
 
 @dataclass
 class StepRun:
-    """What came of one use of the action; everything that people could read is masked already."""
+    """What came of one use of the action; everything that people could read is masked already, `raw` is not."""
 
     exit_code: int = 0
     outputs: dict[str, str] = field(default_factory=dict)
@@ -49,6 +49,7 @@ class StepRun:
     saved: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     folder: Path = Path()
+    raw: str = ""
 
 
 class ActionRunner:
@@ -245,7 +246,9 @@ class RunningStep:
             raise AssertionError("standard output is a pipe")
         before = len(self._log)
         async for line in process.stdout:
-            reader.read(line.decode(errors="replace").removesuffix("\n"))
+            text = line.decode(errors="replace")
+            result.raw += text
+            reader.read(text.removesuffix("\n"))
             self._log[before:] = reader.text.split("\n") if reader.text else []
 
     def _use(self, step: Mapping[str, Any]) -> dict[str, str]:

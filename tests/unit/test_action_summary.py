@@ -118,6 +118,16 @@ def test_an_error_is_shown_with_what_to_do() -> None:
     assert "run the job again" in text
 
 
+def test_every_error_of_a_step_is_shown() -> None:
+    first, second = (DevflowError("permission_missing", f"it lacks {name}") for name in ("issues", "checks"))
+    outcome = Outcome("", error=first, other_errors=(second,))
+
+    text = summary(outcome)
+
+    assert (outcome.error_code, outcome.errors) == ("permission_missing", (first, second))
+    assert text.index("it lacks issues") < text.index("it lacks checks")
+
+
 def _cells(text: str) -> list[int]:
     counts, row = [], 0
     for token in TABLES.parse(text):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from app.github.faults import Gone, HostFault, Refused, RetryLater, Unauthorised, graphql_fault, translate
 from app.github.reading import Unreadable
+from app.github.refusals import why_ended
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 RESET = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int((NOW + timedelta(minutes=20)).timestamp()))}
@@ -122,6 +123,23 @@ def test_a_refusal_carries_githubs_own_errors() -> None:
         "a bare sentence",
     )
     assert str(found).startswith("422: Validation Failed; PullRequest: A pull request already exists")
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "code", "hint"),
+    [
+        (fault(403, "Resource not accessible by integration"), "permission_missing", "`permissions:` of the workflow"),
+        (fault(403, "Repository was archived so is read-only."), "permission_denied", "a rule of the repository"),
+        (fault(422, "Validation Failed"), "permission_denied", "a rule of the repository"),
+        (fault(404, "Not Found"), "repository_not_found", "the token is for this repository"),
+        (fault(502), "github_unavailable", "tried again"),
+    ],
+)
+def test_work_that_a_fault_has_ended_says_what_to_do(ended_by: HostFault, code: str, hint: str) -> None:
+    error = why_ended(ended_by)
+
+    assert (error.code, hint in error.recovery_hint) == (code, True), error.recovery_hint
+    assert code == "permission_missing" or str(ended_by) in error.message
 
 
 @pytest.mark.parametrize(

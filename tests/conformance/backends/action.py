@@ -19,7 +19,7 @@ from tests.action_runner.job import Host
 from tests.action_runner.runner import ROOT, ActionRunner
 from tests.conformance.backends.app import runs_in
 from tests.conformance.backends.base import Decision, Run, World, phases_of, turns_of
-from tests.conformance.backends.steps import Ended, Event, Steps, Workflow, annotations, state_commit
+from tests.conformance.backends.steps import Ended, Event, Steps, Workflow, state_commit
 from tests.conformance.format import Conversation
 from tests.github_double import GitHubDouble
 from tests.support import cassettes
@@ -108,7 +108,7 @@ class Action:
         """Assert that nothing of what others wrote has acted, and that no secret can be read."""
         assert "Traceback" not in ended.log, ended.log
         assert ended.acted == [], ended.log
-        assert not [one for one in ended.annotations if "forged" in one]
+        assert not [one for one in ended.annotations if "forged" in one.message or "forged" in one.file]
         assert set(ended.outputs) <= {"run-id", "state", "pull-number", "cost-usd", "report", "error-code"}
         assert "forged" not in "".join(ended.outputs.values())
         shown = ended.log + ended.summary + "".join(ended.outputs.values())
@@ -127,7 +127,8 @@ class WholeAction(Action):
             event.name, event.payload, inputs=self.inputs, env=self.steps.variables, files=self.steps.files, **more
         )
         acted = [*run.outdated, *run.other]
-        return Ended(run.exit_code, run.outputs, run.summary, run.log, annotations(run.annotations), acted)
+        told = (run.outputs, run.summary, run.log, run.annotations, run.groups)
+        return Ended(run.exit_code, *told, acted, run.raw)
 
 
 @contextlib.asynccontextmanager

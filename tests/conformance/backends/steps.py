@@ -7,7 +7,7 @@ Whole jobs, with bash and all, are the business of `tests.action_runner`.
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,19 +61,19 @@ class Workflow:
 
 @dataclass
 class Ended:
-    """What came of a job; `log` is what people see of it, `acted` what lines of it did that none of ours may do."""
+    """What came of a job; `log` is what people see of it, `acted` what lines of it did that none of ours may do.
+
+    `raw` is what the step has printed, before the runner has read it and put stars in the place of secrets.
+    """
 
     code: int
     outputs: dict[str, str]
     summary: str
     log: str
-    annotations: list[str]
+    annotations: list[Annotation]
+    groups: list[str]
     acted: list[Command]
-
-
-def annotations(found: Iterable[Annotation]) -> list[str]:
-    """Return the messages on a job's page as lines."""
-    return [f"{one.kind}: {one.message}" for one in found]
+    raw: str
 
 
 class Started:
@@ -93,7 +93,7 @@ class Started:
         outputs = read_values((self._files / "GITHUB_OUTPUT").read_text())
         summary = (self._files / "GITHUB_STEP_SUMMARY").read_text()
         acted = [*log.outdated, *log.other]
-        ended = Ended(answer.code, outputs, summary, log.text, annotations(log.annotations), acted)
+        ended = Ended(answer.code, outputs, summary, log.text, log.annotations, log.groups, acted, answer.out)
         # a machine is thrown away with all that a database has left there
         shutil.rmtree(self.job.temp / "devflow", ignore_errors=True)
         return ended
