@@ -72,6 +72,28 @@ class Closes(_Model):
 Doing = Labels | Comments | Edits | Reviews | Corrects | Commits | Closes
 
 
+class Note(_Model):
+    """A message on the page of a job; `file` and `line` are empty where it is about no file, `says` is a part of it."""
+
+    kind: Literal["error", "warning", "notice"] = "error"
+    says: str
+    file: str = ""
+    line: str = ""
+
+
+class Told(_Model):
+    """What the last job of a step tells the runner, where there are jobs.
+
+    `outputs` are all of them, in which `{run}`, `{pull}` and `{report}` stand for the newest run's. `summary` are parts
+    of the job's summary, `annotations` the whole list, `groups` a part of what stands in a group of the log, by title.
+    """
+
+    outputs: dict[str, str]
+    summary: list[str] = []
+    annotations: list[Note] = []
+    groups: dict[str, str] = {}
+
+
 class Seen(_Model):
     """What people see once everything that follows from a step has happened.
 
@@ -79,7 +101,7 @@ class Seen(_Model):
     what was done in this step; `issue` and `pull` are our comments on the issue and on the newest pull request, by
     kind and part; `check` is the conclusion beside its newest commit; `branch` are parts of files of the newest run.
     `decisions` are those of all runs: `<action> by <who>`, then `: <note>` where there is one. `job` is how the job of
-    a workflow ends, where there is one.
+    a workflow ends, and `told` what it tells, where there is one.
     """
 
     runs: list[State] | None = None
@@ -91,6 +113,7 @@ class Seen(_Model):
     decisions: list[str] | None = None
     branch: dict[str, str] = {}
     job: Literal["passed", "failed"] = "passed"
+    told: Told | None = None
 
 
 class Step(_Model):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.conformance import seen
+from tests.conformance import seen, told
 from tests.conformance.backends.base import Backend, World
 from tests.conformance.format import (
     Closes,
@@ -34,6 +34,8 @@ async def hold(conversation: Conversation, host: Backend) -> None:
         where, wanted = f"step {number}, {step.who}: {step.does!r}", step.seen or Seen()
         assert host.job in (None, wanted.job), f"{where}: the job has {host.job}"
         await seen.check(host, wanted, thing, where)
+        if wanted.told is not None and host.ended is not None:
+            told.check(host.world, await host.runs(), host.ended, wanted.told, where)
 
 
 class _Play:

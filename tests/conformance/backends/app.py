@@ -21,6 +21,10 @@ class App:
     @property
     def job(self) -> str | None:
         """Return None: there are no jobs."""
+
+    @property
+    def ended(self) -> None:
+        """Return None: there are no jobs."""
         return None
 
     async def settled(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tests.conformance.backends.steps import Ended
 from tests.conformance.format import Conversation
 from tests.github_double import GitHubDouble, Issue, Pull, Repository, User
 from tests.support.cassettes import Json, Turn
@@ -91,6 +92,10 @@ class Backend(Protocol):
     @property
     def job(self) -> str | None:
         """Return how the last step's jobs have ended, `passed` or `failed`; None for a host without jobs."""
+
+    @property
+    def ended(self) -> Ended | None:
+        """Return what came of the last job; None for a host without jobs."""
 
     async def settled(self) -> None:
         """Let everything happen that follows from what people have done."""
