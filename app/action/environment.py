@@ -59,7 +59,7 @@ def read_environment(environ: Mapping[str, str]) -> StepEnvironment:
     given = _Given(environ)
     repository = given.variable("GITHUB_REPOSITORY")
     if not _REPOSITORY.fullmatch(repository):
-        raise _not_on_a_runner("GITHUB_REPOSITORY is no owner/name")
+        raise not_on_a_runner("GITHUB_REPOSITORY is no owner/name")
     server_url = given.address("GITHUB_SERVER_URL", "https://github.com")
     run_id = given.number("GITHUB_RUN_ID")
     workspace = given.path("GITHUB_WORKSPACE")
@@ -118,13 +118,13 @@ class _Given:
     def variable(self, name: str) -> str:
         value = self._environ.get(name, "")
         if not value:
-            raise _not_on_a_runner(f"{name} is not set")
+            raise not_on_a_runner(f"{name} is not set")
         return value
 
     def number(self, name: str) -> int:
         text = self.variable(name)
         if not (text.isascii() and text.isdigit() and len(text) < 20):
-            raise _not_on_a_runner(f"{name} is no number")
+            raise not_on_a_runner(f"{name} is no number")
         return int(text)
 
     def path(self, name: str) -> Path | None:
@@ -134,14 +134,15 @@ class _Given:
     def address(self, name: str, default: str) -> str:
         value = (self._environ.get(name) or default).rstrip("/")
         if not _ADDRESS.fullmatch(value):
-            raise _not_on_a_runner(f"{name} is no http or https address without a user name")
+            raise not_on_a_runner(f"{name} is no http or https address without a user name")
         return value
 
     def input(self, name: str) -> str | None:
         return self._environ.get(PREFIX + name.replace("-", "_").upper(), "").strip() or None
 
 
-def _not_on_a_runner(what: str) -> DevflowError:
+def not_on_a_runner(what: str) -> DevflowError:
+    """Return the error of surroundings that are none of a workflow's step."""
     hint = "`devflow action` is started by GitHub Actions; docs/action.md has the workflow file"
     return DevflowError("config_invalid", what, recovery_hint=hint)
 

@@ -13,6 +13,7 @@ import signal
 from collections.abc import Iterator
 
 from app.action import screening
+from app.action.environment import not_on_a_runner
 from app.action.fetching import fetching
 from app.action.issue import IssueStep
 from app.action.opening import Given, open_workshop
@@ -43,7 +44,7 @@ async def _handle(given: Given, stop: asyncio.Event) -> Outcome:
     try:
         body = environment.event_path.read_bytes()
     except OSError as error:
-        raise DevflowError("config_invalid", f"GITHUB_EVENT_PATH cannot be read: {error.strerror}") from None
+        raise not_on_a_runner(f"GITHUB_EVENT_PATH cannot be read: {error.strerror}") from None
     screened = screening.screen(environment.event_name, body)
     event = screened.event
     if event is None:

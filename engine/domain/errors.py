@@ -98,7 +98,6 @@ ERRORS: dict[str, ErrorSpec] = {
     "permission_denied": _refused("ask somebody who has write permission on the repository", 403),
     "github_unavailable": _refused("nothing to do: it is tried again until it answers", 503, Kind.RECOVERABLE),
     "state_invalid": _refused("delete the state ref that the message names, then put the label on again", 409),
-    "state_busy": _refused("nothing to do: the step that holds the issue goes on", 409, Kind.RECOVERABLE),
     "token_refused": _refused("give a token that GitHub takes: the workflow's own, or one that has not run out", 401),
     "permission_missing": _refused("give the workflow, or its token, the permission that the message names", 403),
     "pull_request_forbidden": _refused(

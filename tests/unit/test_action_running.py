@@ -74,4 +74,5 @@ def test_what_a_step_is_given_wrong_is_an_output_an_annotation_and_a_summary(
     assert exit_code == 1
     assert code in outputs
     assert code in summary
+    assert name != "GITHUB_EVENT_PATH" or "docs/action.md has the workflow file" in summary
     assert f"::error title=Devflow%3A {code}::" in capsys.readouterr().out
