@@ -1,12 +1,13 @@
 """Which events a step goes on with, seen from the event alone; and which issue they are about."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from app.action.screening import issue_of_branch, screen
+from app.action.screening import issue_of, issue_of_branch, screen
 from app.github import events
+from app.github.client import GitHubRepository
 from app.inbound.router import router
 
 ADA = {"id": 1, "login": "ada", "type": "User"}
@@ -114,6 +115,20 @@ def test_what_is_none_of_ours_ends_with_a_reason(name: str, data: bytes, why: st
     screened = screen(name, data)
     assert screened.event is None
     assert why in screened.why
+
+
+@pytest.mark.parametrize("branch", ["$(touch${IFS}pwned)", "devflow/7-$(touch${IFS}pwned)-0a1b2c3d"])
+async def test_a_branch_of_any_name_is_only_a_name(branch: str) -> None:
+    on_pull = ISSUE | {"number": 9, "pull_request": {}}
+    said = screen("issue_comment", body("created", issue=on_pull, comment=comment("/approve"))).event
+    review_of_it = body("submitted", pull_request=pull(ref=branch), review=review("approved"))
+    reviewed = screen("pull_request_review", review_of_it).event
+
+    assert isinstance(said, events.CommentCreated)
+    assert isinstance(reviewed, events.ReviewSubmitted)
+    # it is a pull request of its own, and not that of issue 7
+    assert await issue_of(cast(GitHubRepository, None), reviewed) == 9
+    assert issue_of_branch(branch) is None
 
 
 def test_every_event_that_has_a_handler_is_gone_on_with_or_ends_for_a_reason_of_its_own() -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,15 @@ def test_every_instruction_is_a_plain_one() -> None:
     known = {"FROM", "WORKDIR", "COPY", "RUN", "ENV", "USER", "VOLUME", "EXPOSE", "HEALTHCHECK", "STOPSIGNAL"}
 
     assert {word for word, _ in instructions()} <= known | {"ENTRYPOINT", "CMD"}
+
+
+def test_the_compose_file_is_valid_by_its_schema() -> None:
+    tool = str(Path(sys.executable).with_name("check-jsonschema"))
+    command = [tool, "--builtin-schema", "vendor.compose-spec", "compose.yaml"]
+
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_images_have_exact_versions(compose: dict[str, Any]) -> None:

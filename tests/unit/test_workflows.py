@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 
 from app.action.environment import PREFIX
 from app.action.summary import OUTPUTS
+from tests.conformance.backends.steps import Event, Workflow
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted([*(ROOT / ".github" / "workflows").glob("*.yml"), *(ROOT / "examples").glob("*.yml")])
@@ -58,6 +60,52 @@ def test_the_file_is_valid_by_githubs_schema(path: Path) -> None:
     checked = run(tool("check-jsonschema"), "--builtin-schema", schema, str(path))
 
     assert checked.returncode == 0, checked.stdout
+
+
+def in_page(name: str) -> str:
+    """Return the workflow file that a page tells people to copy."""
+    text = (ROOT / name).read_text()
+    (found,) = re.findall(r"^ *```yaml\n( *name: Devflow\n.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
+    return textwrap.dedent(found)
+
+
+def test_the_workflow_in_the_readme_is_valid_and_that_of_the_page_on_the_action(tmp_path: Path) -> None:
+    (tmp_path / "devflow.yml").write_text(in_page("README.md"))
+
+    checked = run(
+        tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", str(tmp_path / "devflow.yml")
+    )
+
+    assert checked.returncode == 0, checked.stdout
+    assert in_page("README.md") == in_page("docs/action.md")
+
+
+EVENTS = {
+    "a label": Event("issues", {"action": "labeled", "label": {"name": "Devflow:bugfix"}}),
+    "another label": Event("issues", {"action": "labeled", "label": {"name": "bug"}}),
+    "a command": Event("issue_comment", {"action": "created", "comment": {"body": "/approve"}}),
+    "other words": Event("issue_comment", {"action": "created", "comment": {"body": "Thank you"}}),
+    "an edit": Event("issue_comment", {"action": "edited", "comment": {"body": "/approve"}}),
+    "a review": Event("pull_request_review", {"action": "submitted"}),
+    "a push": Event("push", {}),
+    "an hour": Event("schedule", {"schedule": "17 * * * *"}),
+    "by hand": Event("workflow_dispatch", {"inputs": None}),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "starting"),
+    [
+        # the name of the label is looked at by the step alone
+        ("minimal.yml", {"a label", "another label", "a command", "a review"}),
+        ("postgres.yml", {"a label", "a command", "a review"}),
+        ("scheduled.yml", {"an hour", "by hand"}),
+    ],
+)
+def test_an_example_starts_for_its_events_and_no_others(name: str, starting: set[str]) -> None:
+    workflow = Workflow(ROOT / "examples" / name)
+
+    assert {event for event in EVENTS if workflow.starts(EVENTS[event])} == starting
 
 
 def test_zizmor_finds_nothing() -> None:

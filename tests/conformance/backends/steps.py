@@ -44,8 +44,10 @@ class Workflow:
 
     def starts(self, event: Event) -> bool:
         """Tell whether an event starts the job."""
-        wanted = self._on.get(event.name, {"types": []})
-        if event.name not in self._on or event.payload.get("action") not in (wanted or {}).get("types", []):
+        if event.name not in self._on:
+            return False
+        wanted = self._on[event.name]
+        if isinstance(wanted, dict) and event.payload.get("action") not in wanted["types"]:
             return False
         github = {
             "event_name": event.name,
