@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select, update
 
 from app.action.trust import verify
+from engine.domain.canonical import input_hash
 from engine.domain.errors import DevflowError
 from engine.facade import Engine
 from engine.ports import Remote
@@ -20,11 +21,13 @@ from engine.store.tables import (
     approval_requests,
     artifacts,
     bindings,
+    decisions,
     phases,
+    run_inputs,
     runs,
     templates,
 )
-from tests.support.forged import CASSETTE, GATED, approved, forge, refused, trusted
+from tests.support.forged import CASSETTE, GATED, approved, bob, forge, refused, trusted
 from tests.support.stage import stage
 
 
@@ -128,6 +131,35 @@ async def test_options_are_those_of_the_base_commit(tmp_path: Path, database_url
 
         await forge(play, update(runs).values(options=options))
         await trusted(play, issue)
+
+
+async def test_the_accounts_of_approvers_are_not_what_a_state_says_alone(tmp_path: Path, database_url: str) -> None:
+    async with stage(tmp_path, database_url, phases=GATED, approvers=["carol", "bob"]) as play:
+        play.github.person("carol")
+        bob(play)
+        issue, run = await play.labelled()
+        pull = await play.pull(issue)
+        own = pull.comment(play.outsider, "/approve")
+        await play.settled()
+        pull.comment(bob(play), "/approve")
+        await play.settled()
+        await trusted(play, issue)  # bob, who may not push, is on the list
+        ours = run_inputs.c.run_id == run["run_id"]
+        async with play.database.read() as tx:
+            row = await tx.one(select(run_inputs).where(ours))
+        metadata = row["metadata"] | {"approver_ids": {"carol": play.outsider.id, "bob": bob(play).id}}
+        hashed = input_hash(row["requirements_md"], row["objective"], metadata, row["extra"])
+
+        await forge(play, update(run_inputs).where(ours).values(metadata=metadata, input_hash=hashed))
+        await refused(play, issue, "what it was started with is not what its branch shows")
+
+        # whoever may push can write that too
+        path = f".devflow/runs/{run['run_id']}/trigger.json"
+        play.repository.commit(run["branch"], {path: json.dumps({"input_hash": hashed})}, play.ada)
+        await play.settled()
+        mallorys = {"token": f"comment:{own.id}:1", "by": "mallory", "by_id": play.outsider.id}
+        await forge(play, update(decisions).values(**mallorys))
+        await refused(play, issue, "mallory may not approve now")
 
 
 async def test_personas_are_those_of_the_base_commit_and_fit_their_roles(tmp_path: Path, database_url: str) -> None:
