@@ -1,9 +1,8 @@
 """A projector that dies, or whose answers are lost, anywhere: afterwards there is one of everything."""
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,45 +14,13 @@ from sqlalchemy import delete, update
 from app.github.faults import RetryLater
 from app.surface.reading import read_view
 from app.surface.view import RunView
-from engine import failpoints
 from engine.store.database import Database
 from engine.store.host_tables import surfaces
 from tests.github_double import Comment
+from tests.support.fate import Death, fate
 from tests.support.shown import Stage, stage
 
 SOON = timedelta(minutes=5).total_seconds()
-
-
-class Death(BaseException):
-    """The process is no more: from now on nothing passes any point."""
-
-
-@dataclass
-class Fate:
-    """Which point is the last one that is passed, by this task alone; `passed` lists those so far."""
-
-    at: int | None = None
-    task: Any = field(default_factory=asyncio.current_task)
-    dead: bool = False
-    passed: list[str] = field(default_factory=list)
-
-    def __call__(self, name: str) -> None:
-        """Stand in for the place where a process would be killed."""
-        if asyncio.current_task() is not self.task:
-            return
-        if self.dead or len(self.passed) == self.at:
-            self.dead = True
-            raise Death(name)
-        self.passed.append(name)
-
-
-@contextmanager
-def fate(at: int | None = None) -> Iterator[Fate]:
-    """Let the process die at a point, counted from 0; None: it lives."""
-    what = Fate(at)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(failpoints, "_pass", what)
-        yield what
 
 
 @dataclass
