@@ -74,13 +74,11 @@ async def _issues(shop: Workshop) -> list[int]:
 async def _is_live(mirror: Mirror, ref: str, repository_id: int, number: int) -> bool:
     try:
         stored = await state_ref.read(mirror, ref)
-        if stored is None:
-            return False
-        state = read_state(stored.files, repository_id, number)
-        # a step that holds it and was lost has left what it was started for, whatever was there before
-        return state.live or state.holder is not None
+        state = read_state(stored.files, repository_id, number) if stored else None
     except StateMoved:
         return True
     except DevflowError as error:
         _log.warning("%s", error)
         return True  # what is wrong with it is told when the issue's turn comes
+    # a step that holds it and was lost has left what it was started for, whatever was there before
+    return state is not None and (state.live or state.holder is not None)
