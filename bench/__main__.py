@@ -43,10 +43,10 @@ def main() -> int:
             figures += asyncio.run(BENCHES[name](folder))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    table = Table("what", "median", "bare", "ratio", "of", title=_machine(), title_justify="left")
+    table = Table("what", "median", "bare", "ratio", "of", "goal", title=_machine(), title_justify="left")
     for one in figures:
-        table.add_row(one.what, one.shown, one.shown_bare, one.ratio, str(one.samples))
-    Console(width=None if sys.stdout.isatty() else 130).print(table)
+        table.add_row(one.what, one.shown, one.shown_bare, one.ratio, str(one.samples), one.goal)
+    Console(width=None if sys.stdout.isatty() else 150).print(table)
     return 0
 
 

@@ -25,13 +25,18 @@ SPEC = {"requirements": ["r"], "acceptance_criteria": ["a"], "approach": "p", "r
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured thing; times are medians in seconds, `bare` is what they are compared with."""
+    """One measured thing; times are medians in seconds, `bare` is what they are compared with.
+
+    A goal is the longest time in seconds (`at_most`), or how many times the bare one (`at_most_bare`).
+    """
 
     what: str
     seconds: float
     samples: int
     bare: float | None = None
     per_second: bool = False
+    at_most: float | None = None
+    at_most_bare: float | None = None
 
     @property
     def shown(self) -> str:
@@ -48,12 +53,25 @@ class Figure:
         """How many times the bare time."""
         return "" if not self.bare else f"{self.seconds / self.bare:.2f}"
 
+    @property
+    def goal(self) -> str:
+        """The goal, and whether it was met; empty where there is none."""
+        if self.at_most is not None:
+            return f"under {_show(self.at_most)}: {_verdict(self.seconds < self.at_most)}"
+        if self.at_most_bare is not None and self.bare:
+            return f"ratio up to {self.at_most_bare:g}: {_verdict(self.seconds <= self.at_most_bare * self.bare)}"
+        return ""
+
     def _show(self, seconds: float) -> str:
         return f"{1 / seconds:.0f}/s" if self.per_second else _show(seconds)
 
 
 def _show(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
+
+
+def _verdict(met: bool) -> str:
+    return "met" if met else "MISSED"
 
 
 Step = Callable[[], Awaitable[Any]]
