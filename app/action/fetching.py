@@ -32,14 +32,18 @@ async def fetching(given: Given, event: RepositoryEvent) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _fetch(given: Given, event: RepositoryEvent) -> None:
+def remote_of(given: Given) -> Remote:
+    """Return where git finds the step's repository, before there is a database that knows it."""
     environment = given.environment
-    remote = Remote(
+    return Remote(
         f"{environment.server_url}/{environment.repository}.git",
         environment=git_environment(environment.server_url, environment.token),
     )
+
+
+async def _fetch(given: Given, event: RepositoryEvent) -> None:
     try:
-        mirror = await Mirror.open(given.settings.mirrors, environment.repository_id, remote)
+        mirror = await Mirror.open(given.settings.mirrors, given.environment.repository_id, remote_of(given))
         if isinstance(event, IssueEvent) and not (event.issue.is_pull or given.is_shared):
             await refs.read(mirror, state_ref(event.issue.number))
         await mirror.fetch(event.repository.default_branch)

@@ -7,7 +7,7 @@ from uuid import UUID
 from app.action import missed
 from app.action.doubts import doubts_of
 from app.action.driving import Drive
-from app.action.keeper import DatabaseKeeps, Keeper, Keeping
+from app.action.keeper import DatabaseKeeps, Keeper, Keeping, NothingIsKept
 from app.action.opening import Workshop
 from app.action.outcome import Outcome
 from app.action.packing import IssueRows
@@ -32,15 +32,25 @@ _log = logging.getLogger(__name__)
 
 
 class IssueStep:
-    """The work on one issue, for `delivery` (None: whatever is left to do)."""
+    """The work on one issue, for `delivery` (None: whatever is left to do).
+
+    Without `keeps` it is only answered: there is no run, none begins, and nothing of it is kept.
+    """
 
     def __init__(
-        self, shop: Workshop, github: GitHubRepository, issue_number: int, delivery: NewDelivery | None
+        self,
+        shop: Workshop,
+        github: GitHubRepository,
+        issue_number: int,
+        delivery: NewDelivery | None,
+        *,
+        keeps: bool = True,
     ) -> None:
         self._shop = shop
         self._github = github
         self._issue_number = issue_number
         self._delivery = delivery
+        self._keeps = keeps
         self._teller = shop.given.teller
         self._own: list[NewDelivery] = []
         self._mine: set[str] = set()
@@ -52,6 +62,8 @@ class IssueStep:
         """
         if self._shop.given.is_shared:
             return await self._work(DatabaseKeeps(), self._rows(conversations=True), stop)
+        if not self._keeps:
+            return await self._work(NothingIsKept(), self._rows(conversations=False), stop)
         rows = self._rows(conversations=await self._may_show_conversations())
         mirror = await Mirror.open(self._shop.settings.mirrors, self._github.repository_id, await self._shop.remote())
         environment = self._shop.given.environment

@@ -56,6 +56,12 @@ class DatabaseKeeps:
         await stop.wait()
 
 
+class NothingIsKept(DatabaseKeeps):
+    """The keeper where there is no run: what earlier steps have answered is not known, and looked for."""
+
+    unsure_since: datetime | None = _LONG_AGO
+
+
 class Keeper:
     """Keeps one issue's state behind its ref; `url` is the page of the job that holds it, `attempt` which try it is.
 
@@ -138,12 +144,17 @@ class Keeper:
     async def release(self) -> bool:
         """Keep everything and let the issue go; raises `Fenced` where it was lost.
 
+        Where nothing has come of it, nothing is left in the repository.
+
         False where another step has left an event meanwhile: it is stored, and still to be handled by this one.
         """
         async with self._lock:
             while True:
                 try:
-                    await self._write(await self._packed(None))
+                    if await self._rows.are_worth_keeping():
+                        await self._write(await self._packed(None))
+                    else:
+                        await self._delete()
                 except StateMoved:
                     if await self._look_again():
                         await self._save(self._holder())
@@ -154,7 +165,10 @@ class Keeper:
     async def give_back(self, state: IssueState) -> None:
         """Let the issue go as it was found, because nothing may be done with it."""
         try:
-            await self._write(replace(state, holder=None))
+            if state.content():
+                await self._write(replace(state, holder=None))
+            else:
+                await self._delete()
         except StateMoved as moved:
             _log.info("%s", moved)
 
@@ -214,6 +228,11 @@ class Keeper:
     async def _write(self, state: IssueState) -> None:
         message = f"State of issue {self._rows.issue_number}"
         self._kept = await refs.write(self._mirror, self._ref, state.to_files(), expected=self._kept, message=message)
+
+    async def _delete(self) -> None:
+        if self._kept is not None:
+            await refs.delete(self._mirror, self._ref, expected=self._kept)
+            self._kept = None
 
     def _state(self, files: Any) -> IssueState:
         repository_id, issue_number = self._rows.repository_id, self._rows.issue_number

@@ -101,6 +101,13 @@ class IssueRows:
             row = await surfaces.get(tx, self.repository_id, f"run/{run_id}/pull")
         return int(row["external_id"]) if row is not None and row["external_id"] else None
 
+    async def are_worth_keeping(self) -> bool:
+        """Whether there is a run, an answer that was given, or an event that is still to be handled."""
+        async with self.engine.database.read() as tx:
+            if await deliveries.unfinished(tx) or await surfaces.any_of_repository(tx, self.repository_id):
+                return True
+        return await self.engine.run_of_issue(self.repository_id, self.issue_number) is not None
+
     async def is_live(self) -> bool:
         """Whether a run of the issue has not ended or is not fully shown, or an event is still to be handled."""
         async with self.engine.database.read() as tx:

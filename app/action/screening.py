@@ -25,7 +25,7 @@ from app.github.events import (
 from app.github.faults import Gone
 from app.inbound import handlers
 from app.inbound.commands import parser
-from app.inbound.config import is_ours, read_file
+from app.inbound.config import is_ours, read_config, read_file
 from app.inbound.router import router
 from app.surface.render import marker_of
 
@@ -63,12 +63,12 @@ async def is_meant(github: GitHubRepository, event: RepositoryEvent, config_path
 async def issue_of(github: GitHubRepository, event: RepositoryEvent) -> int | None:
     """Return the issue whose run the event is about, None where it can be about none.
 
-    A pull request that is no run's counts as an issue of its own.
+    For comments, a pull request that is no run's counts as an issue of its own; one from a fork is none of ours.
     """
     if isinstance(event, Pushed | BranchDeleted):
         return issue_of_branch(event.branch)
     if isinstance(event, PullEvent):
-        return None if event.from_fork else issue_of_branch(event.pull.head_ref) or event.pull.number
+        return None if event.from_fork else issue_of_branch(event.pull.head_ref)
     if not isinstance(event, IssueEvent):
         return None
     if not event.issue.is_pull:
@@ -77,8 +77,17 @@ async def issue_of(github: GitHubRepository, event: RepositoryEvent) -> int | No
         pull = await github.pull(event.issue.number)
     except Gone:
         return None
-    inside = pull.head_repository_id == event.repository.id
-    return (issue_of_branch(pull.head_ref) if inside else None) or pull.number
+    if pull.head_repository_id != event.repository.id:
+        return None
+    return issue_of_branch(pull.head_ref) or pull.number
+
+
+async def is_answered_anyway(github: GitHubRepository, event: RepositoryEvent, config_path: str) -> bool:
+    """Tell whether something is said about an event though there is no run: about commands of ours alone."""
+    if not isinstance(event, CommentCreated):
+        return False
+    config = await handlers.comments.config_or_defaults(read_config(github, config_path))
+    return bool(await handlers.comments.commands_without_run(event, config))
 
 
 def issue_of_branch(branch: str) -> int | None:
@@ -113,4 +122,13 @@ def _why_not(event: RepositoryEvent) -> str | None:
     return None
 
 
-__all__ = ["RECONCILING", "Screened", "handlers", "is_meant", "issue_of", "issue_of_branch", "screen"]
+__all__ = [
+    "RECONCILING",
+    "Screened",
+    "handlers",
+    "is_answered_anyway",
+    "is_meant",
+    "issue_of",
+    "issue_of_branch",
+    "screen",
+]

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from app.action import screening
 from app.action.environment import not_on_a_runner
 from app.action.fetching import fetching
+from app.action.glance import glance
 from app.action.issue import IssueStep
 from app.action.opening import Given, open_workshop
 from app.action.outcome import Outcome
@@ -51,14 +52,14 @@ async def _handle(given: Given, stop: asyncio.Event) -> Outcome:
         return Outcome(f"Nothing to do: {screened.why}.", is_ours=False)
     if event.repository.id != environment.repository_id:
         raise DevflowError("config_invalid", "the event is of another repository than the step")
+    seen = await glance(given, event)
+    if seen is None:
+        return Outcome("Nothing to do: the event is about no run and starts none.", is_ours=False)
     async with fetching(given, event), open_workshop(given) as shop:
         github = await shop.repository(event.repository.default_branch)
-        issue_number = await screening.issue_of(github, event)
-        if issue_number is None or not await screening.is_meant(github, event, given.settings.config_path):
-            return Outcome("Nothing to do: the event is about no run and starts none.", is_ours=False)
         name = environment.event_name
         delivery = NewDelivery(delivery_id(name, event, body), name, {}, body)
-        return await IssueStep(shop, github, issue_number, delivery).run(stop)
+        return await IssueStep(shop, github, seen.issue_number, delivery, keeps=seen.keeps).run(stop)
 
 
 def delivery_id(name: str, event: RepositoryEvent, body: bytes) -> str:

@@ -5,14 +5,20 @@ the token is. A token is never minted anew: where GitHub refuses it, all ends wi
 """
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 from app.clock import Clock
 from app.github.auth import GivenToken, TokenSource
+from app.github.calls import Caller
+from app.github.client import GitHubRepository
 from app.github.event_types import Event
 from app.github.hub import API_URL, SERVER_URL, GitHub
 from app.github.reading import Fields
-from app.github.repository import InstallationAccess
-from app.github.shapes import Person
+from app.github.refusals import Refusals
+from app.github.repository import Host, InstallationAccess
+from app.github.shapes import Person, RepositoryFacts
+from app.github.transport import Transport
 from engine.store.database import Database
 
 INSTALLATION = 0  # what stands for the installation where there is none
@@ -77,3 +83,37 @@ def _viewer_of(data: Fields) -> Person:
     viewer = data.child("viewer")
     login = viewer.text("login")
     return Person(viewer.maybe_number("databaseId") or 0, login, is_bot=login.casefold().endswith("[bot]"))
+
+
+@contextlib.asynccontextmanager
+async def looking_at(
+    token: str, clock: Clock, *, api_url: str, server_url: str, repository: tuple[int, int, str, str]
+) -> AsyncIterator[GitHubRepository]:
+    """Yield a repository to read from where there is no database yet, so that nothing of it is written down.
+
+    `repository` is its number, its installation, its full name and its default branch.
+    """
+    transport = Transport(api_url, threads=2, timeout_seconds=15)
+    host = Host(
+        caller=Caller(transport, clock, seconds_between_writes=0),
+        tokens=GivenToken(token),
+        api_url=api_url.rstrip("/"),
+        server_url=server_url.rstrip("/"),
+        app_id=None,
+        is_ours=_unknown,
+        learn=_forget,
+        refusals=Refusals(),
+        rights_are_fixed=True,
+    )
+    try:
+        yield GitHubRepository(host, *repository[:3], known_default_branch=repository[3])
+    finally:
+        await transport.close()
+
+
+async def _unknown(person: Person) -> bool:
+    return False
+
+
+async def _forget(installation_id: int, facts: RepositoryFacts) -> None:
+    return

@@ -18,6 +18,7 @@ from app.inbound import config as configuration
 from app.inbound.responses import Reaction, Response
 from app.inbound.strangers import Strangers
 from app.surface.projector import Projector
+from app.surface.render import marker_of
 from engine.domain.config import RepositoryConfig
 from engine.facade import Engine
 from engine.ports import Keep, kept_by_database
@@ -124,10 +125,15 @@ class Context:
         except HostFault:
             self.late.append(Reaction(target, "eyes"))
 
-    async def has_replied(self, key: str) -> bool:
-        """Tell whether a reply with this key was given, or its giving was begun."""
+    async def has_replied(self, key: str, issue_number: int) -> bool:
+        """Tell whether a reply with this key was given on an issue or pull request, or its giving was begun."""
+        marker = f"reply/{key}"
         async with self.house.database.read() as tx:
-            return await surfaces.get(tx, self.repository.id, f"reply/{key}") is not None
+            if await surfaces.get(tx, self.repository.id, marker) is not None:
+                return True
+        if self.house.unsure_since is None:
+            return False
+        return any(marker_of(one.body) == marker for one in await self.github.our_comments(issue_number))
 
     async def run_of_pull(self, number: int) -> RowMapping | None:
         """Return the run whose pull request this is, or None: by what we opened, else by its branch in this repository.

@@ -27,6 +27,13 @@ async def of_run(tx: Transaction, run_id: UUID) -> list[RowMapping]:
     return await tx.all(select(table).where(table.c.run_id == run_id).order_by(table.c.surface_key))
 
 
+async def any_of_repository(tx: Transaction, repository_id: int) -> bool:
+    """Tell whether anything of a repository is shown, or was tried to be."""
+    return (
+        await tx.maybe(select(table.c.surface_key).where(table.c.repository_id == repository_id).limit(1)) is not None
+    )
+
+
 async def find_by_external(tx: Transaction, repository_id: int, kind: str, external_id: str) -> RowMapping | None:
     """Return the surface that the host knows by this id, the one shown last where there are several, or None."""
     named = (table.c.repository_id == repository_id) & (table.c.kind == kind) & (table.c.external_id == external_id)

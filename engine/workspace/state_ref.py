@@ -67,6 +67,16 @@ async def write(mirror: Mirror, ref: str, files: Mapping[str, bytes], *, expecte
     return commit
 
 
+async def delete(mirror: Mirror, ref: str, *, expected: str) -> None:
+    """Delete the ref where it is at `expected` still; raises `StateMoved` where it is not, and what `push` raises."""
+    try:
+        await push_ref(mirror, ref, "", expected=expected)
+    except DevflowError as error:
+        if error.code != "push_conflict":
+            raise
+        raise StateMoved(f"{ref} was written by somebody else") from error
+
+
 async def _files(mirror: Mirror, ref: str, commit: str) -> dict[str, bytes]:
     kind = (await mirror.git.run("cat-file", "-t", commit, check=False)).text.strip()
     if kind != "commit":

@@ -7,7 +7,10 @@ import pytest
 
 from app.action.screening import issue_of, issue_of_branch, screen
 from app.github import events
+from app.github.answers import pull_of
 from app.github.client import GitHubRepository
+from app.github.reading import Fields
+from app.github.shapes import Pull
 from app.inbound.router import router
 
 ADA = {"id": 1, "login": "ada", "type": "User"}
@@ -126,9 +129,44 @@ async def test_a_branch_of_any_name_is_only_a_name(branch: str) -> None:
 
     assert isinstance(said, events.CommentCreated)
     assert isinstance(reviewed, events.ReviewSubmitted)
-    # it is a pull request of its own, and not that of issue 7
-    assert await issue_of(cast(GitHubRepository, None), reviewed) == 9
+    assert await issue_of(cast(GitHubRepository, None), reviewed) is None
     assert issue_of_branch(branch) is None
+
+
+class Pulls:
+    """A GitHub that shows one pull request."""
+
+    def __init__(self, repository_id: int | None, ref: str) -> None:
+        self._pull = pull_of(Fields(pull(repository_id, ref)))
+
+    async def pull(self, number: int) -> Pull:
+        return self._pull
+
+
+@pytest.mark.parametrize(
+    ("repository_id", "ref", "issue"),
+    [
+        (4711, "devflow/7-the-answer-is-wrong-0a1b2c3d", 7),
+        (4711, "notes", 9),
+        (4712, "devflow/7-the-answer-is-wrong-0a1b2c3d", None),
+        (4712, "notes", None),
+        (None, "notes", None),
+    ],
+)
+async def test_a_comment_on_a_pull_request_is_about_its_branchs_issue_and_from_a_fork_about_none(
+    repository_id: int | None, ref: str, issue: int | None
+) -> None:
+    on_pull = ISSUE | {"number": 9, "pull_request": {}}
+    event = screen("issue_comment", body("created", issue=on_pull, comment=comment("/devflow help"))).event
+    assert event is not None
+    assert await issue_of(cast(GitHubRepository, Pulls(repository_id, ref)), event) == issue
+
+
+async def test_a_review_of_a_pull_request_of_peoples_own_is_about_no_issue() -> None:
+    data = body("submitted", pull_request=pull(ref="notes"), review=review("approved"))
+    event = screen("pull_request_review", data).event
+    assert event is not None
+    assert await issue_of(cast(GitHubRepository, Pulls(4711, "notes")), event) is None
 
 
 def test_every_event_that_has_a_handler_is_gone_on_with_or_ends_for_a_reason_of_its_own() -> None:

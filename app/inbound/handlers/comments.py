@@ -5,6 +5,7 @@ answer, nor does an edited comment, a bot's, or one that an app wrote.
 """
 
 import logging
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
 from sqlalchemy import RowMapping
@@ -89,14 +90,10 @@ async def _run_meant(context: Context, event: CommentCreated) -> RowMapping | No
 
 async def _without_run(context: Context, event: CommentCreated) -> Handled:
     """Answer a command where there is no run; in a pull request of people's own it may be another bot's."""
-    try:
-        config = await context.config()
-    except (DevflowError, Refused) as error:
-        _log.info("the configuration of %s is broken: %s", context.repository.full_name, error)
-        config = RepositoryConfig()
+    config = await config_or_defaults(context.config())
     say = Say(config.commands is CommandStyle.PREFIXED)
-    found = await commands_in(event.comment.body, prefixed=say.prefixed or event.is_pull)
-    if not any(isinstance(one, Parsed) for one in found) and not any(_has_prefix(one) for one in found):
+    found = await commands_without_run(event, config)
+    if not found:
         return ignored("no command of ours, and no run")
     target, approvers = CommentTarget(event.comment.id), Approvers(config.approvers)
     who = await received(context, target, event.issue.number, event.comment.author, approvers)
@@ -109,6 +106,22 @@ async def _without_run(context: Context, event: CommentCreated) -> Handled:
     if first.command.name == "help":
         return await talk.answer(replies.help_text(table(prefixed=say.prefixed), config.approvers))
     return await talk.refuse(replies.no_run(say), "no run")
+
+
+async def config_or_defaults(reading: Awaitable[RepositoryConfig]) -> RepositoryConfig:
+    """Return the configuration that is being read, the defaults where it is broken."""
+    try:
+        return await reading
+    except (DevflowError, Refused) as error:
+        _log.info("the configuration is broken: %s", error)
+        return RepositoryConfig()
+
+
+async def commands_without_run(event: CommentCreated, config: RepositoryConfig) -> list[Parsed | NearMiss]:
+    """Return the commands of a comment that is answered though there is no run; none where it may be another bot's."""
+    prefixed = config.commands is CommandStyle.PREFIXED or event.is_pull
+    found = await commands_in(event.comment.body, prefixed=prefixed)
+    return found if any(isinstance(one, Parsed) or _has_prefix(one) for one in found) else []
 
 
 def _has_prefix(one: Parsed | NearMiss) -> bool:
@@ -150,14 +163,14 @@ class _Conversation:
     async def refuse(self, text: str, outcome: str, left: list[str] | None = None) -> Handled:
         """Return a refusal: always with an emoji; with words too, but to strangers only once an issue."""
         confused = Reaction(CommentTarget(self.event.comment.id), "confused")
-        if not self._is_heard and await self.context.has_replied(self._key):
+        if not self._is_heard and await self.context.has_replied(self._key, self.event.issue.number):
             return Handled(outcome, [confused])
         parts = [*self.said, text, *([replies.not_carried_out(left, self.say)] if left else [])]
         return Handled(outcome, [confused, *self._replies("\n\n".join(parts))])
 
     async def answer(self, text: str) -> Handled:
         """Return an answer to somebody who may not steer, or where there is no run."""
-        if not self._is_heard and await self.context.has_replied(self._key):
+        if not self._is_heard and await self.context.has_replied(self._key, self.event.issue.number):
             return Handled("answered before")
         rocket = Reaction(CommentTarget(self.event.comment.id), "rocket")
         return Handled("answered", [rocket, *self._replies(text)])

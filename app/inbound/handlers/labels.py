@@ -180,7 +180,7 @@ class _Labelling:
         await self.context.acknowledge(self.target)
         confused = Reaction(self.target, "confused")
         key = f"issue/{self.number}/{self.event.sender.id}/denied"
-        if await self.context.has_replied(key):
+        if await self.context.has_replied(key, self.number):
             return Handled("permission_denied", [confused])
         text = replies.start_denied(self.login, config.approvers)
         return Handled("permission_denied", [confused, Reply(key, self.number, text)])

@@ -36,7 +36,7 @@ async def pull_labeled(context: Context, event: PullLabeled) -> Handled:
         return ignored(f"{event.sender.login} may not start runs")
     confused = Reaction(target, "confused")
     key = f"issue/{event.pull.number}/{event.sender.id}/pull-label"
-    if await context.has_replied(key):
+    if await context.has_replied(key, event.pull.number):
         return Handled("the label is on a pull request", [confused])
     text = replies.label_on_pull(event.sender.login)
     return Handled("the label is on a pull request", [confused, Reply(key, event.pull.number, text)])

@@ -89,7 +89,7 @@ async def _explained(
     confused = Reaction(ReviewTarget(event.review.node_id, event.pull.number), "confused")
     steers = may_steer(who, question.rules.approvers)
     key = f"issue/{event.pull.number}/{who.person.id}/denied"
-    if not steers and await context.has_replied(key):
+    if not steers and await context.has_replied(key, event.pull.number):
         return Handled(error.code, [confused])
     asks = question.pending is not None
     text = replies.command_refused(error, question.run, asks=asks, say=question.say)
