@@ -5,6 +5,7 @@ again. DEVFLOW_CRASH_POINTS=all tries every single point that a conversation pas
 """
 
 import asyncio
+import json
 import os
 import signal
 from collections import Counter
@@ -17,11 +18,12 @@ import pytest
 
 from tests.conformance import seen
 from tests.conformance.backends.action import Action, action
-from tests.conformance.backends.steps import Ended, Event, Started
+from tests.conformance.backends.steps import Ended, Event, Started, state_commit
 from tests.conformance.format import Conversation
 from tests.support.cassettes import Turn
 from tests.support.conversation import held_up, let_go
 from tests.support.forked_cli import until
+from tests.support.repositories import git
 from tests.support.stage import TURNS
 
 TWO_GATES = Conversation.model_validate(
@@ -85,6 +87,12 @@ async def by_schedule(on: Action) -> None:
     """Have the workflow run that is started once an hour: by then, nobody takes a step that was killed for alive."""
     await asyncio.sleep(SILENCE_SECONDS)
     await passed(on, SCHEDULE)
+
+
+def holder(on: Action) -> Any:
+    """Return which step holds the issue, by what is kept of it; None: no step does."""
+    commit = state_commit(on.world.repository.git_dir, on.world.the_issue.number)
+    return json.loads(git(on.world.repository.git_dir, "cat-file", "blob", f"{commit}:state.json"))["holder"]
 
 
 async def passed(on: Action, event: Event, **more: Any) -> Ended:
@@ -186,8 +194,8 @@ async def test_the_schedule_shows_the_end_that_a_killed_step_has_not_shown(
         await assert_whole(on)
 
 
-# The three steps of a conversation make at most so many of each.
-_MOST = {"host_call": 30, "sql_commit": 80, "git_push": 20, "git_commit": 3}
+# Each of the three steps of a conversation makes at most so many; `test_a_job_that_is_run_again...` counts.
+_MOST = {"host_call": 60, "sql_commit": 150, "git_push": 30, "git_commit": 5, "file_write": 30}
 
 
 def _points() -> list[tuple[Act, str]]:
@@ -230,6 +238,8 @@ async def test_a_cancelled_job_lets_go_and_the_next_event_goes_on(patient: bool,
         assert (cancelled.code == -signal.SIGKILL) is not patient, cancelled.log
         (run,) = await on.runs()
         assert run.state == "executing"
+        if patient:
+            assert holder(on) is None, "the next step need not wait until this one counts as lost"
         await by_a_question(on)
         _comment(on)
         await passed(on, on.told())
@@ -289,7 +299,11 @@ async def test_a_job_that_is_run_again_changes_nothing(tmp_path: Path) -> None:
         for number, act in enumerate(CONVERSATION, 1):
             act(on)
             event = on.told()
-            await passed(on, event, run_id=number)
+            log = on.steps.folder / f"points-{number}"
+            await passed(on, event, run_id=number, DEVFLOW_FAILPOINT_LOG=str(log))
+            points = Counter(log.read_text().split())
+            assert {name: points[f"{name}.before"] for name in _MOST if points[f"{name}.before"] > _MOST[name]} == {}
+            assert {point.partition(".")[0] for point in points} <= _MOST.keys()
             before = await seen.whole(on)
             await passed(on, event, run_id=number, attempt=2)
             assert await seen.whole(on) == before

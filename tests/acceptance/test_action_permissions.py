@@ -22,8 +22,8 @@ async def test_each_permission_that_is_missing_is_told_by_its_name(tmp_path: Pat
         take_away(on, "pull-requests", "checks", "statuses")
         on.world.the_issue.label(ada, "devflow")
         begun = await on.run(on.told())
-        on.world.repository.commit("topic", {"a.txt": "1"}, ada)
-        on.world.repository.open_pull(ada, "Another", "topic").comment(ada, "/status")
+        on.world.repository.commit("$(touch${IFS}pwned)", {"a.txt": "1"}, ada)
+        on.world.repository.open_pull(ada, "Another", "$(touch${IFS}pwned)").comment(ada, "/status")
         asked = await on.run(on.told())
 
         assert (begun.code, begun.outputs["error-code"]) == (1, "permission_missing")
