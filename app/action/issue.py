@@ -13,6 +13,7 @@ from app.action.outcome import Outcome
 from app.action.packing import IssueRows
 from app.action.trust import verify
 from app.action.unhandled import unhandled
+from app.github.by_token import JOBS_OWN
 from app.github.client import GitHubRepository
 from app.github.faults import HostFault, Refused
 from app.inbound.config import read_config
@@ -224,4 +225,5 @@ class IssueStep:
             links=self._github,
             pull_number=await rows.pull_number(run_id),
             report=report,
+            starts_no_checks=await self._shop.github.bot_login() == JOBS_OWN,
         )

@@ -22,7 +22,7 @@ class Outcome:
 
     `is_ours` is False for an event that starts and answers nothing. `report` is the address, or the path, of the
     final report. `error` is why the step could not do its work, `other_errors` what stood against it besides; why a run
-    failed stands in the run.
+    failed stands in the run. `starts_no_checks`: what the step's token does starts no workflows.
     """
 
     handled: str
@@ -34,6 +34,7 @@ class Outcome:
     report: str | None = None
     error: DevflowError | None = None
     other_errors: tuple[DevflowError, ...] = ()
+    starts_no_checks: bool = False
 
     @property
     def errors(self) -> tuple[DevflowError, ...]:

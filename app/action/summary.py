@@ -9,10 +9,15 @@ from app.surface.render import code, fit, link, listed, table, words
 from app.surface.replies import Say
 from app.surface.view import Links, RunView
 from engine.domain.errors import DevflowError
+from engine.domain.states import RunState
 
 # The same words as in `action.yml`, in its order.
 OUTPUTS = ("run-id", "state", "pull-number", "cost-usd", "report", "error-code")
 _DECISIONS_SHOWN = 50
+_NO_CHECKS = (
+    "The pull request's own checks have not started, because what a job's own token does starts no workflows. "
+    "Close the pull request and open it again, or give another token as `github-token`."
+)
 
 
 def outputs(outcome: Outcome) -> dict[str, str]:
@@ -50,7 +55,12 @@ def summary(outcome: Outcome) -> str:
             for key, said in outcome.decisions
         ]
         middle.append("#### Decisions\n\n" + table(["Gate", "Answer"], rows[-_DECISIONS_SHOWN:]))
-    return fit(head, middle, [*_facts(outcome, view), *_notes(view), _footer(outcome, view, outcome.links)], texts.MORE)
+    return fit(
+        head,
+        middle,
+        [*_facts(outcome, view), *_notes(outcome, view), _footer(outcome, view, outcome.links)],
+        texts.MORE,
+    )
 
 
 def _error(error: DevflowError) -> str:
@@ -68,8 +78,11 @@ def _facts(outcome: Outcome, view: RunView) -> list[str]:
     return ["<br>\n".join(lines)]
 
 
-def _notes(view: RunView) -> list[str]:
-    return ["\n".join(f"- {note}" for note in texts.surroundings(view))] if texts.surroundings(view) else []
+def _notes(outcome: Outcome, view: RunView) -> list[str]:
+    notes = list(texts.surroundings(view))
+    if outcome.starts_no_checks and outcome.pull_number is not None and view.state is RunState.COMPLETED:
+        notes.append(_NO_CHECKS)
+    return ["\n".join(f"- {note}" for note in notes)] if notes else []
 
 
 def _footer(outcome: Outcome, view: RunView, links: Links) -> str:

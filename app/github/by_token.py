@@ -22,6 +22,7 @@ from app.github.transport import Transport
 from engine.store.database import Database
 
 INSTALLATION = 0  # what stands for the installation where there is none
+JOBS_OWN = "github-actions[bot]"  # who the token is that GitHub makes for each job
 _WHO = "query Viewer { viewer { login databaseId } }"
 
 
@@ -77,6 +78,11 @@ class GitHubByToken(GitHub):
     async def bot_login(self) -> str:
         """Return the login that comments by this token have, a person's perhaps."""
         return (await self.viewer()).login
+
+    async def person(self) -> str | None:
+        """Return the login where the token is a person's own."""
+        viewer = await self.viewer()
+        return None if viewer.is_bot else viewer.login
 
 
 def _viewer_of(data: Fields) -> Person:

@@ -78,6 +78,10 @@ class GitHub(ABC):
     async def bot_login(self) -> str:
         """Return the login that stands on what we write; raises a fault, or `token_refused`."""
 
+    async def person(self) -> str | None:
+        """Return the login of the person in whose name we write; None: it is an App's, or a job's own."""
+        return None
+
     @property
     def rights_are_fixed(self) -> bool:
         """Whether it is no use to ask again in this process for what was refused for want of a right."""

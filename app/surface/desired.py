@@ -92,7 +92,8 @@ class Shown:
 
     `gates` has the address of each gate's comment by the key of its surface, `refusals` the keys of the surfaces that
     tell of a missing right. `pull_refused` is what GitHub said where it refuses the pull request for anything else,
-    `other_head` the commit at which somebody has put the branch, and which the run has not taken up.
+    `other_head` the commit at which somebody has put the branch, and which the run has not taken up. `opened_by` is the
+    person in whose name the pull request is open, None for an App's.
     """
 
     pull: int | None = None
@@ -101,6 +102,7 @@ class Shown:
     refusals: tuple[str, ...] = ()
     pull_refused: str | None = None
     other_head: str | None = None
+    opened_by: str | None = None
 
 
 def pull_surface(view: RunView, links: Links) -> Surface | None:
@@ -174,7 +176,7 @@ def gate_surfaces(view: RunView, links: Links, shown: Shown) -> Iterable[Surface
         pending = item.state is RequestState.PENDING
         content = Comment(
             shown.pull or view.issue_number,
-            _marked(key, gate.gate_comment(view, item, links, shown.pull)),
+            _marked(key, gate.gate_comment(view, item, links, shown.pull, shown.opened_by)),
             "OUTDATED" if item.state is RequestState.SUPERSEDED else None,
         )
         yield Surface(key, content, create=pending, lasting=pending)

@@ -12,8 +12,11 @@ from engine.domain.states import Action, RequestState
 _FOLDED = ("Checks",)
 
 
-def gate_comment(view: RunView, gate: GateView, links: Links, pull: int | None) -> str:
-    """Return the comment on one posting of a gate; `pull` is the pull request on which people may review."""
+def gate_comment(view: RunView, gate: GateView, links: Links, pull: int | None, opened_by: str | None = None) -> str:
+    """Return the comment on one posting of a gate; `pull` is the pull request on which people may review.
+
+    `opened_by` is who opened it, where that is a person, who may not.
+    """
     head = [f"### {questions.gate_title(gate, view)}"]
     footer = f"<sub>{' · '.join(_footer(view, gate, links))}</sub>"
     if gate.state is not RequestState.PENDING:
@@ -22,7 +25,8 @@ def gate_comment(view: RunView, gate: GateView, links: Links, pull: int | None) 
     review = None if pull is None or gate.outside else link("review the pull request", f"{links.pull_url(pull)}/files")
     header, rows = questions.answers(gate, view, review)
     tail = ["---", "#### Your answer", table(header, rows), questions.example(gate, view)]
-    tail.append(f"It takes {texts.asked(gate)}. {texts.who_may(view)}")
+    own = f" {questions.own_pull(opened_by)}" if review is not None and opened_by is not None else ""
+    tail.append(f"It takes {texts.asked(gate)}. {texts.who_may(view)}{own}")
     return fit(head, _document(view, gate), [block for block in [*tail, footer] if block], _more(gate, links))
 
 

@@ -82,6 +82,11 @@ def answers(gate: GateView, view: RunView, pull: str | None) -> tuple[list[str],
     return ["To", "comment", f"or {pull}"], rows
 
 
+def own_pull(opened_by: str) -> str:
+    """Return what keeps whoever opened the pull request from reviewing it."""
+    return f"{words(opened_by, 60)} opened the pull request, and GitHub lets nobody review their own: a comment it is."
+
+
 def example(gate: GateView, view: RunView) -> str:
     """Return one whole answer as somebody would write it."""
     if gate.outside:

@@ -59,12 +59,14 @@ async def test_who_we_are_is_asked_once(github: GitHubDouble, reach: GitHubByTok
     assert await reach.bot_login() == "github-actions[bot]"
     assert await reach.is_ours(Person(41_898_282, "github-actions[bot]", is_bot=True))
     assert not await reach.is_ours(Person(5, "github-actions"))
+    assert await reach.person() is None
     assert len(github.calls("POST", "/graphql")) == 1
 
 
 async def test_by_a_persons_token_we_are_that_person(github: GitHubDouble, ada: User, database: Database) -> None:
     async with github_by_token(github, database, github.personal_token(ada)) as reach:
         assert await reach.viewer() == Person(ada.id, "ada")
+        assert await reach.person() == "ada"
         assert await reach.is_ours(Person(ada.id, "Ada"))
 
 

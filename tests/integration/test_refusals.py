@@ -144,3 +144,16 @@ async def test_an_app_tells_of_a_missing_right_and_asks_again_later(tmp_path: Pa
         assert forbidden.hits == 1
         assert on.pull().state == "open"
         assert on.comment("/refused/").minimized_reason == "resolved"
+
+
+async def test_whoever_gave_the_token_is_told_to_decide_by_a_comment(tmp_path: Path, database: Database) -> None:
+    async with stage(tmp_path, database, permissions=ALL) as on:
+        run_id = await on.at_gate()
+        token = on.github.personal_token(on.github.person("ada"))
+        async with github_by_token(on.github, on.database, token, on.clock) as app:
+            on.app = app
+            await on.show(run_id)
+
+        assert on.pull().author.login == "ada"
+        (gate,) = [one.body for one in on.pull().comments if "/gate/" in one.body.split("\n")[0]]
+        assert "ada opened the pull request, and GitHub lets nobody review their own" in gate

@@ -109,6 +109,19 @@ def test_the_summary_shows_phases_decisions_cost_and_links() -> None:
     assert f"({LINKS.pull_url(13)})" in text
 
 
+@pytest.mark.parametrize(
+    ("outcome", "is_said"),
+    [
+        (ended(views.completed(), pull_number=13, starts_no_checks=True), True),
+        (ended(views.completed(), pull_number=13), False),
+        (ended(views.completed(), starts_no_checks=True), False),
+        (ended(views.at_gate(), pull_number=13, starts_no_checks=True), False),
+    ],
+)
+def test_with_a_jobs_own_token_the_summary_says_that_no_checks_have_started(outcome: Outcome, is_said: bool) -> None:
+    assert ("own checks have not started" in summary(outcome)) is is_said
+
+
 def test_an_error_is_shown_with_what_to_do() -> None:
     error = DevflowError("github_unavailable", "the host said nothing", recovery_hint="run the job again")
 

@@ -48,6 +48,15 @@ def _asked(view: RunView, pull: int | None = PULL) -> str:
     return gate_comment(view, view.gates[-1], LINKS, pull)
 
 
+def test_who_opened_the_pull_request_is_told_to_decide_by_a_comment() -> None:
+    view = views.at_gate()
+    said = "ada opened the pull request, and GitHub lets nobody review their own"
+
+    assert said in gate_comment(view, view.gates[-1], LINKS, PULL, "ada")
+    assert said not in gate_comment(view, view.gates[-1], LINKS, None, "ada"), "it stands on the issue"
+    assert "lets nobody review" not in _asked(view)
+
+
 def _gate(state: RequestState, *decisions: DecisionView, **more: object) -> str:
     return _asked(views.run(gates=(views.gate(state, decisions=decisions, **more),)))
 
