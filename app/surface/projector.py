@@ -205,7 +205,7 @@ class Projector:
             refusals=tuple(
                 row["surface_key"] for row in comments if row["surface_key"].startswith(refusals_prefix(view.run_id))
             ),
-            await self._app.person(),
+            opened_by=await self._app.person(),
         )
         return shown, any(row["external_id"] == AS_STATUS for row in checks)
 
