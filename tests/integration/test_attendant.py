@@ -345,7 +345,7 @@ async def test_work_is_stopped_while_no_heartbeat_comes_through_and_taken_up_aga
     own_server: tuple[Cluster, Database],
 ) -> None:
     cluster, database = own_server
-    settings = replace(FAST, worker_dead_after_seconds=1.5)
+    settings = replace(FAST, worker_dead_after_seconds=6)
 
     async with an_inbox(database, settings) as inbox:
         inbox.may_go_on.clear()
