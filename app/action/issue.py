@@ -5,6 +5,7 @@ import logging
 from uuid import UUID
 
 from app.action import missed
+from app.action.closings import Closings, find_closings
 from app.action.doubts import doubts_of
 from app.action.driving import Drive
 from app.action.keeper import DatabaseKeeps, Keeper, Keeping, NothingIsKept
@@ -55,6 +56,7 @@ class IssueStep:
         self._teller = shop.given.teller
         self._own: list[NewDelivery] = []
         self._mine: set[str] = set()
+        self._closings = Closings()
 
     async def run(self, stop: asyncio.Event) -> Outcome:
         """Do all of it; a set `stop` ends it early, with everything kept.
@@ -62,7 +64,9 @@ class IssueStep:
         Raises what keeps the step from its work: a state that cannot be trusted, GitHub out of reach.
         """
         if self._shop.given.is_shared:
-            return await self._work(DatabaseKeeps(), self._rows(conversations=True), stop)
+            rows = self._rows(conversations=True)
+            self._closings = await find_closings(self._github, rows)
+            return await self._work(DatabaseKeeps(), rows, stop)
         if not self._keeps:
             return await self._work(NothingIsKept(), self._rows(conversations=False), stop)
         rows = self._rows(conversations=await self._may_show_conversations())
@@ -80,6 +84,7 @@ class IssueStep:
         if found is None:
             return self._left("Another step holds the issue and goes on with it.")
         try:
+            self._closings = await find_closings(self._github, rows)
             await self._verify()
         except (DevflowError, HostFault):
             await keeper.give_back(found)
@@ -102,7 +107,10 @@ class IssueStep:
     async def _verify(self, run_id: UUID | None = None) -> None:
         """Hold the state that was taken in hand, or one run of it, against GitHub."""
         cassette = self._shop.given.cassette
-        await verify(self._shop.engine(), self._github, self._issue_number, cassette=cassette, only=run_id)
+        is_gone = self._closings.is_gone
+        await verify(
+            self._shop.engine(), self._github, self._issue_number, cassette=cassette, only=run_id, is_gone=is_gone
+        )
 
     async def _may_show_conversations(self) -> bool:
         """Tell whether what models said may lie in the repository; where the configuration is broken, it may not."""
@@ -135,9 +143,10 @@ class IssueStep:
 
     async def _work(self, keeper: Keeping, rows: IssueRows, stop: asyncio.Event) -> Outcome:
         await self._teller.skip(rows.engine, rows.repository_id, rows.issue_number)
-        events = await missed.find(self._github, rows)
+        events = [] if self._closings.is_gone else await missed.find(self._github, rows)
         if self._delivery is not None:
             events = [*(event for event in events if event.delivery_id != self._delivery.delivery_id), self._delivery]
+        events = [*self._closings.events, *events]
         await rows.take_in(events)
         self._own = events
         left = await unhandled(rows.engine.database, self._github) if self._shop.given.is_shared else {}
@@ -176,9 +185,11 @@ class IssueStep:
             )
             for row in await engine.runs_of_issue(rows.repository_id, rows.issue_number):
                 await projector.reconsider(row["run_id"])
+            inbox = Inbox(house, who, dead_after)
+            await self._close(inbox, rows)
             drive = Drive(
                 engine,
-                Inbox(house, who, dead_after),
+                inbox,
                 projector,
                 shop.clock,
                 repository_id=rows.repository_id,
@@ -200,6 +211,14 @@ class IssueStep:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _close(self, inbox: Inbox, rows: IssueRows) -> None:
+        """End what has lost its purpose, before anybody works on it or answers it."""
+        for event in self._closings.events:
+            await inbox.handle(event.delivery_id)
+        if self._closings.is_gone and await rows.have_live_run():
+            # nobody can be asked any more who may do what in it
+            raise DevflowError("github_unavailable", "the issue is gone, and its run could not be ended now")
 
     async def _outcome(self, rows: IssueRows, *, stopped: bool) -> Outcome:
         became = await rows.outcome_of(self._delivery.delivery_id) if self._delivery else None

@@ -5,20 +5,17 @@ So each step looks for itself. What it finds becomes the event that would have t
 comment that was changed meanwhile is left out, because nobody knows what it said.
 """
 
-import json
 from datetime import datetime
-from typing import Any
 
+from app.action.made_events import comment_part, issue_part, made_delivery, pull_part, review_part
 from app.action.packing import IssueRows
 from app.github.client import GitHubRepository
-from app.github.shapes import Comment, Issue, Person, Pull, Review
+from app.github.shapes import Comment
 from app.inbound.commands import parser
 from app.surface.render import marker_of
 from engine.store.deliveries import NewDelivery
 
 _VERDICTS = ("approved", "changes_requested")
-
-Json = dict[str, Any]
 
 
 async def find(github: GitHubRepository, rows: IssueRows) -> list[NewDelivery]:
@@ -53,14 +50,14 @@ async def _of_comments(
     return [
         (
             (one.created_at, one.id),
-            _delivery(
+            made_delivery(
                 _id_of(one),
                 "issue_comment",
                 "created",
                 one.author,
                 github,
-                issue=_issue(issue),
-                comment=_comment(one),
+                issue=issue_part(issue),
+                comment=comment_part(one),
             ),
         )
         for one in wanted
@@ -78,14 +75,14 @@ async def _of_reviews(
     return [
         (
             (at, one.id),
-            _delivery(
+            made_delivery(
                 f"review:{one.id}",
                 "pull_request_review",
                 "submitted",
                 one.author,
                 github,
-                pull_request=_pull(pull),
-                review=_review(one, at),
+                pull_request=pull_part(pull),
+                review=review_part(one, at),
             ),
         )
         for at, one in wanted
@@ -99,82 +96,3 @@ def _may_mean(comment: Comment) -> bool:
 
 def _id_of(comment: Comment) -> str:
     return f"comment:{comment.id}"
-
-
-def _delivery(
-    delivery_id: str, event: str, action: str, sender: Person, github: GitHubRepository, **parts: Json
-) -> NewDelivery:
-    repository = {
-        "id": github.repository_id,
-        "full_name": github.full_name,
-        "default_branch": github.known_default_branch,
-        "private": True,
-    }
-    body = {"action": action, "repository": repository, "sender": _person(sender), **parts}
-    return NewDelivery(delivery_id, event, {}, json.dumps(body).encode())
-
-
-def _person(person: Person) -> Json:
-    return {"id": person.id, "login": person.login, "type": "Bot" if person.is_bot else "User"}
-
-
-def _issue(issue: Issue) -> Json:
-    return {
-        "number": issue.number,
-        "id": issue.id,
-        "title": issue.title,
-        "body": issue.body,
-        "state": issue.state,
-        "updated_at": _time(issue.updated_at),
-        "user": _person(issue.author),
-        "labels": [{"name": label} for label in issue.labels],
-        **({"pull_request": {}} if issue.is_pull else {}),
-    }
-
-
-def _comment(comment: Comment) -> Json:
-    return {
-        "id": comment.id,
-        "node_id": comment.node_id,
-        "user": _person(comment.author),
-        "body": comment.body,
-        "created_at": _time(comment.created_at),
-        "updated_at": _time(comment.updated_at),
-    }
-
-
-def _pull(pull: Pull) -> Json:
-    return {
-        "number": pull.number,
-        "id": pull.id,
-        "node_id": pull.node_id,
-        "draft": pull.draft,
-        "state": pull.state,
-        "merged": pull.merged,
-        "head": {
-            "ref": pull.head_ref,
-            "sha": pull.head_sha,
-            "repo": None if pull.head_repository_id is None else {"id": pull.head_repository_id},
-        },
-        "base": {"ref": pull.base_ref},
-        "title": pull.title,
-        "body": pull.body,
-        "html_url": pull.url,
-        "user": _person(pull.author),
-    }
-
-
-def _review(review: Review, at: datetime) -> Json:
-    return {
-        "id": review.id,
-        "node_id": review.node_id,
-        "user": _person(review.author),
-        "state": review.state,
-        "body": review.body,
-        "commit_id": review.commit_id,
-        "submitted_at": _time(at),
-    }
-
-
-def _time(at: datetime) -> str:
-    return f"{at:%Y-%m-%dT%H:%M:%SZ}"

@@ -108,6 +108,11 @@ class IssueRows:
                 return True
         return await self.engine.run_of_issue(self.repository_id, self.issue_number) is not None
 
+    async def have_live_run(self) -> bool:
+        """Whether a run of the issue has not ended."""
+        rows = await self.engine.runs_of_issue(self.repository_id, self.issue_number)
+        return any(row["ended_at"] is None for row in rows)
+
     async def is_live(self) -> bool:
         """Whether a run of the issue has not ended or is not fully shown, or an event is still to be handled."""
         async with self.engine.database.read() as tx:

@@ -46,27 +46,32 @@ async def verify(
     *,
     cassette: tuple[str, bytes] | None = None,
     only: UUID | None = None,
+    is_gone: bool = False,
 ) -> None:
     """Raise `state_untrusted` with the first thing in an issue's runs that GitHub does not bear out.
 
     Asked about are the runs that can still do something: those that live, or of which something is to be shown, the
     newest one unless we have told that it is completed, and those that they go on from. With `only`, it is asked about
     that run and those that it goes on from. `cassette` is the recorded agent that new runs are started with here.
+    Where the issue `is_gone`, nobody can say any more what people did on it: its runs may only be ended, and shown so.
     Raises faults too.
     """
     rows = await _that_count(engine, await engine.runs_of_issue(github.repository_id, issue_number), only)
     if not rows:
         return
     default_branch = await github.default_branch()
-    witness = Witness(github, issue_number, [row["branch"] for row in rows])
+    witness = Witness(github, issue_number, [row["branch"] for row in rows], is_gone=is_gone)
     used: set[str] = set()
     try:
+        if is_gone and only is not None:
+            raise DevflowError("state_untrusted", "the issue is gone, and with it what people said on it")
         for row in rows:
             is_over = row["state"] == RunState.COMPLETED and not await _is_busy(engine, row)
             if is_over and await witness.ours(f"run/{row['run_id']}/end") is not None:
                 continue
             await engine.check_frozen(row["run_id"], default_branch, cassette)
-            await _Run(engine, witness, row, used).check()
+            if not is_gone:
+                await _Run(engine, witness, row, used).check()
         await check_visible(engine, witness, rows)
     except DevflowError as error:
         if error.code != "state_untrusted":

@@ -20,11 +20,17 @@ DISMISSED = "dismissed"
 
 
 class Witness:
-    """Asks about one issue and the pull requests of these branches; methods raise a fault where GitHub is not there."""
+    """Asks about one issue and the pull requests of these branches; methods raise a fault where GitHub is not there.
 
-    def __init__(self, github: GitHubRepository, issue_number: int, branches: Sequence[str] = ()) -> None:
+    `is_gone`: the issue was deleted or transferred, with all that was said on it.
+    """
+
+    def __init__(
+        self, github: GitHubRepository, issue_number: int, branches: Sequence[str] = (), *, is_gone: bool = False
+    ) -> None:
         self.github = github
         self.issue_number = issue_number
+        self._is_gone = is_gone
         self._branches = branches
         self._comments: dict[int, list[Comment]] = {}
         self._edits: dict[str, Edit] = {}
@@ -46,6 +52,8 @@ class Witness:
         return [comment for place in places for comment in await self._comments_on(place)]
 
     async def _comments_on(self, number: int) -> list[Comment]:
+        if self._is_gone and number == self.issue_number:
+            return []
         if number not in self._comments:
             found = self._comments[number] = await self.github.comments(number)
             self._edits |= await self.github.edits([comment.node_id for comment in found])

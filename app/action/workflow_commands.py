@@ -42,6 +42,7 @@ class RunnerLog:
         self._stream = stream or sys.stdout
         self._token = ""
         self._open_group = False
+        self._shown: list[DevflowError] = []
 
     def __enter__(self) -> Self:
         masks = [_command("add-mask", one) for one in self._secrets if one.strip()]
@@ -88,7 +89,10 @@ class RunnerLog:
         self._annotate("notice", message, title, "", None)
 
     def show_error(self, error: DevflowError) -> None:
-        """Print an error: one annotation for each mistake in a file that it names, else one for all of it."""
+        """Print an error, once: one annotation for each mistake in a file that it names, else one for all of it."""
+        if any(error is shown for shown in self._shown):
+            return
+        self._shown.append(error)
         title = f"Devflow: {error.code}"
         problems = error.details.get("problems", ())
         for problem in problems[:_ANNOTATIONS]:
